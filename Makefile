@@ -1,0 +1,34 @@
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help venv demo test lint bench clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 8
+
+$(BIN)/.installed: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $@
+
+venv: $(BIN)/.installed ## make the environment alone (.venv)
+
+demo: venv ## train a DCGAN on digits, test it, sample from it (about 3 minutes of training)
+	$(BIN)/lit-gen run --config configs/gan/dcgan_digits.yaml --loggers.upload_best false
+	@run=$$(ls -td runs/dcgan_digits/*/ | head -1); $(BIN)/lit-gen sample $$run --n 64 --out $${run}samples/grid.png
+
+test: venv ## run the whole test suite
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+lint: venv ## ruff: lint and format check
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+bench: venv ## measure ours beside bare PyTorch loops, torchvision and torchmetrics
+	$(BIN)/python -m benchmarks
+
+clean: ## remove the environment and caches (runs are kept)
+	rm -rf $(VENV) *.egg-info .pytest_cache .ruff_cache

@@ -1,0 +1,92 @@
+"""Grids of samples at fixed latent codes, so that the same picture is seen to grow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.utilities import rank_zero_only
+from torch import Tensor
+from torchvision.utils import make_grid, save_image
+
+from lit_gen.core.errors import UsageError
+from lit_gen.core.images import ImageSpec
+from lit_gen.core.loggers import log_image
+from lit_gen.core.random import run_seed, seeded_generator
+
+
+def to_grid(images: Tensor, spec: ImageSpec, columns: int | None = None, min_side: int = 32) -> Tensor:
+    """Tiles images into one picture in [0, 1]; small ones are enlarged by whole pixels.
+
+    Args:
+        images: ``[N, C, H, W]`` in the spec's range.
+        spec: the data's spec.
+        columns: images in a row; about a square where None.
+        min_side: images smaller than this are enlarged to at least this many pixels.
+
+    Returns:
+        float32 ``[3, height, width]``.
+    """
+    low, high = spec.value_range
+    unit = ((images.detach().float().cpu() - low) / (high - low)).clamp(0, 1)
+    scale = -(-min_side // min(unit.shape[-2:]))
+    unit = unit.repeat_interleave(scale, -2).repeat_interleave(scale, -1)
+    return make_grid(unit, nrow=columns or max(1, round(len(unit) ** 0.5)), padding=2, pad_value=0.5)
+
+
+class SampleGrid(Callback):
+    """Writes ``samples/step-NNNNNN.png`` at fixed latent codes and shows it in the loggers.
+
+    Conditional models show one class a column.
+
+    Args:
+        every_n_epochs: epochs between two grids; 0: only at the end.
+        every_n_steps: updates between two grids; 0: none but those by epoch.
+        n: images in a grid.
+
+    Raises:
+        UsageError: a negative interval or no image.
+    """
+
+    def __init__(self, every_n_epochs: int = 1, every_n_steps: int = 0, n: int = 64) -> None:
+        if min(every_n_epochs, every_n_steps) < 0 or n < 1:
+            raise UsageError(
+                f"sample_grid: every_n_epochs = {every_n_epochs}, every_n_steps = {every_n_steps}, n = {n}; "
+                "accepted: intervals of 0 or more, n of 1 or more"
+            )
+        self.every_n_epochs, self.every_n_steps, self.n = every_n_epochs, every_n_steps, n
+        self._shown_step = -1
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        if self.every_n_steps and trainer.global_step % self.every_n_steps == 0:
+            self._show(trainer, pl_module)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.every_n_epochs and (trainer.current_epoch + 1) % self.every_n_epochs == 0:
+            self._show(trainer, pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._show(trainer, pl_module)
+
+    @rank_zero_only
+    def _show(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.global_step == self._shown_step or not hasattr(pl_module, "sample"):
+            return
+        self._shown_step = trainer.global_step
+        generator = seeded_generator(run_seed(), "sample_grid", device=pl_module.device)
+        columns, label = None, None
+        if getattr(pl_module, "conditional", False):
+            columns = pl_module.spec.num_classes
+            label = torch.arange(self.n, device=pl_module.device) % columns
+        try:
+            images = pl_module.sample(self.n, label=label, generator=generator)
+        except UsageError:  # a model without a prior, such as a plain autoencoder
+            self.every_n_epochs = self.every_n_steps = 0
+            return
+        grid = to_grid(images, pl_module.spec, columns)
+        path = Path(trainer.default_root_dir) / "samples" / f"step-{trainer.global_step:06d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_image(grid, path)
+        log_image(trainer, "samples", grid, path)

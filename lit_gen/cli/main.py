@@ -1,0 +1,100 @@
+"""Entry point: answers ``--help`` without importing torch, dispatches, and turns errors into one line and an exit code."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+from importlib import import_module
+
+from lit_gen import __version__
+from lit_gen.core.errors import LitGenError, UsageError
+
+COMMANDS = {
+    "run": ("lit_gen.cli.run", "train, test the best checkpoint, write result.json"),
+    "fit": ("lit_gen.cli.run", "train only"),
+    "validate": ("lit_gen.cli.run", "evaluate a checkpoint on the validation split"),
+    "test": ("lit_gen.cli.run", "evaluate a checkpoint on the test split"),
+    "predict": ("lit_gen.cli.run", "what the model says of each example: codes, critic values"),
+    "sample": ("lit_gen.cli.sample", "images from a run or a checkpoint: grid, array, latent walk, reconstructions"),
+}
+
+USAGE = """usage: lit-gen COMMAND [options]
+
+The classical generative models, trained, measured and sampled by one command.
+
+commands:
+{commands}
+
+  lit-gen COMMAND --help    options of one command
+  --debug                   show the traceback of an error
+  --version                 print the version
+
+examples:
+  lit-gen run --config configs/gan/dcgan_digits.yaml
+  lit-gen run --config configs/vae/vae_mnist.yaml --model.init_args.beta 4 --trainer.max_epochs 3 --name beta4
+  lit-gen run --resume runs/vae_mnist/RUN_ID
+  lit-gen sample runs/vae_mnist/RUN_ID --n 64 --out grid.png
+"""
+
+
+def usage() -> str:
+    """The text of ``lit-gen --help``."""
+    return USAGE.format(commands="\n".join(f"  {name:10}{text}" for name, (_, text) in COMMANDS.items()))
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one command.
+
+    Args:
+        argv: the words after ``lit-gen``; ``sys.argv[1:]`` where None.
+
+    Returns:
+        The exit code: 0, 2 for a mistake of the user's, 3 for a diverged training, 130 for Ctrl-C, 1 for anything else.
+    """
+    args = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in args
+    args = [word for word in args if word != "--debug"]
+    if not args or args[0] in ("-h", "--help", "help"):
+        print(usage(), end="")
+        return 0
+    if args[0] == "--version":
+        print(f"lit-gen {__version__}")
+        return 0
+    try:
+        return dispatch(args[0], args[1:])
+    except LitGenError as error:
+        return report(error, error.exit_code, debug)
+    except KeyboardInterrupt as error:
+        return report(error, 130, debug)
+    except Exception as error:
+        return report(error, 1, debug)
+
+
+def dispatch(command: str, args: list[str]) -> int:
+    """Imports the command's module and runs it.
+
+    Raises:
+        UsageError: there is no such command.
+    """
+    if command not in COMMANDS:
+        close = difflib.get_close_matches(command, COMMANDS, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"accepted: {', '.join(COMMANDS)}"
+        raise UsageError(f"unknown command {command!r}: {hint}")
+    return import_module(COMMANDS[command][0]).main(command, args)
+
+
+def report(error: BaseException, code: int, debug: bool) -> int:
+    """Prints the error as one line on standard error (with its traceback where asked for) and returns the exit code."""
+    if debug:
+        import traceback
+
+        traceback.print_exception(error)
+    text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, KeyboardInterrupt):
+        text = "interrupted; continue with lit-gen run --resume RUN"
+    elif not isinstance(error, LitGenError):
+        text = f"{type(error).__name__}: {text}" + ("" if debug else " (--debug shows the traceback)")
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        print(f"lit-gen: error: {text}", file=sys.stderr)
+    return code

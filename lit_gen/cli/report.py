@@ -1,0 +1,54 @@
+"""The table at the end of a run: each metric with its error or its anchors, where the time went, and where everything lies."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from lit_gen.core.run_dir import RunDir
+
+
+def print_report(run: RunDir, record: dict[str, Any], console: Console | None = None) -> None:
+    """Prints a run record for people.
+
+    Args:
+        run: the run's directory.
+        record: what went to ``result.json``.
+        console: where to print; standard output where None.
+    """
+    console = console or Console(width=None if Console().is_terminal else 110)
+    table = Table(
+        title=f"{record['experiment']}  ({record['checkpoint']}, step {record['best']['step'] or record['steps']})"
+    )
+    for column, justify in (
+        ("metric", "left"),
+        ("value", "right"),
+        ("real data", "right"),
+        ("noise", "right"),
+        ("how", "left"),
+    ):
+        table.add_column(column, justify=justify)
+    for name, value in record["metrics"].items():
+        estimator = record["estimators"].get(name, {})
+        anchors = estimator.get("anchors") or {}
+        how = "  ".join(f"{k}={v}" for k, v in estimator.items() if k not in ("anchors", "value"))
+        table.add_row(name, number(value), number(anchors.get("real")), number(anchors.get("noise")), how)
+    console.print(table)
+    seconds = record["seconds"]
+    share = (seconds["evaluation_in_training"] + seconds["test"]) / max(seconds["train"] + seconds["test"], 1e-9)
+    console.print(
+        f"time: training {seconds['train']:.0f} s, of which evaluation {seconds['evaluation_in_training']:.0f} s; "
+        f"test {seconds['test']:.0f} s; evaluation is {share:.0%} of the whole",
+        highlight=False,
+    )
+    grids = sorted(run.samples.glob("*.png"))
+    console.print(f"run directory: {run.path}", soft_wrap=True, highlight=False)
+    if grids:
+        console.print(f"samples: {grids[-1]}", soft_wrap=True, highlight=False)
+
+
+def number(value: Any) -> str:
+    """A number with four significant digits, or nothing."""
+    return "" if value is None else f"{value:.4g}"

@@ -1,0 +1,131 @@
+"""The base of every model: networks built from the data's spec, keyed noise, divergence guard, sampling contract."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any, ClassVar
+
+import torch
+from pytorch_lightning import LightningModule
+from torch import Tensor, nn
+
+from lit_gen.core.errors import DivergenceError, UsageError
+from lit_gen.core.images import ImageBatch, ImageSpec
+from lit_gen.core.random import RowNoise, derive_seed, run_seed
+
+
+class GenerativeModule(LightningModule):
+    """A generative model: it trains, it samples, and where its density is tractable or bounded it says so.
+
+    Networks are built from the data's :class:`ImageSpec`, which is known only when the data is: pass it to :meth:`build`,
+    or leave it to the Trainer (``configure_model``) or to the checkpoint (``load_from_checkpoint``). A subclass takes only
+    hyper-parameters in ``__init__``, calls ``self.save_hyperparameters()`` and implements :meth:`build_networks`,
+    ``training_step``, ``configure_optimizers`` and :meth:`sample`.
+
+    ``trainer.global_step`` counts updates of the model that is sampled from (generator updates in a GAN).
+    """
+
+    value_ranges: ClassVar[tuple[tuple[float, float], ...]] = ((0.0, 1.0), (-1.0, 1.0))
+    """Ranges of the pixels that the model accepts."""
+
+    batches_per_step: int | None = None
+    """None: ``training_step`` receives one :class:`ImageBatch`. An integer k: a list of up to k batches, one update."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spec: ImageSpec | None = None
+        self._losses: dict[str, Tensor] = {}
+
+    # ---------------------------------------------------------------- building
+
+    def build(self, spec: ImageSpec) -> "GenerativeModule":
+        """Builds the networks for data of this spec and returns the model.
+
+        Raises:
+            UsageError: the data's range is not one that the model accepts.
+        """
+        if spec.value_range not in self.value_ranges:
+            accepted = " or ".join(str(list(r)) for r in self.value_ranges)
+            raise UsageError(
+                f"{type(self).__name__} takes images in {accepted}, the data is in {list(spec.value_range)}: "
+                "set data.init_args.value_range"
+            )
+        self.spec = spec
+        # Weights depend on the run's seed alone, not on what drew random numbers before.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed(run_seed(), "weights"))
+            self.build_networks(spec)
+        return self
+
+    def build_networks(self, spec: ImageSpec) -> None:
+        """Creates the networks as attributes. Called once, under the run's seed."""
+        raise NotImplementedError(f"{type(self).__name__} must implement build_networks")
+
+    def configure_model(self) -> None:
+        data_spec = self.trainer.datamodule.spec
+        if self.spec is None:
+            self.build(data_spec)
+        elif self.spec != data_spec:
+            raise UsageError(f"the model was built for {self.spec}, the data is {data_spec}")
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["spec"] = asdict(self.spec)
+        checkpoint["model_class"] = f"{type(self).__module__}.{type(self).__qualname__}"
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        spec = ImageSpec(**checkpoint["spec"])
+        if self.spec is None:
+            self.build(spec)
+        elif self.spec != spec:
+            raise UsageError(f"the checkpoint's model was built for {spec}, this one for {self.spec}")
+
+    # ---------------------------------------------------------------- sampling
+
+    def sample(self, n: int, *, label: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
+        """Draws n images ``[n, C, H, W]`` in the spec's range, from the averaged weights where the model keeps them.
+
+        Args:
+            n: number of images.
+            label: int64 ``[n]``, for conditional models; drawn uniformly where None.
+            generator: source of randomness on the model's device; the global one where None.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not sample")
+
+    # ---------------------------------------------------------------- randomness
+
+    def noise(self, batch: ImageBatch, name: str = "model") -> RowNoise:
+        """The source of noise for this batch; see :class:`RowNoise`."""
+        return RowNoise(batch.key, batch.image.shape[0], name, batch.image.device)
+
+    def on_train_batch_start(self, batch: ImageBatch | list[ImageBatch], batch_idx: int) -> None:
+        # Dropout and the like use the global generator: keyed as well, differently on each rank.
+        first = batch[0] if self.batches_per_step else batch
+        torch.manual_seed(derive_seed(first.key.seed, "global", self.global_rank))
+        # The step that loggers see; Lightning's own counter can be one off after a resume.
+        self.trainer.fit_loop.epoch_loop._batches_that_stepped = self.global_step
+
+    # ---------------------------------------------------------------- divergence
+
+    def watch_loss(self, name: str, loss: Tensor) -> Tensor:
+        """Names the loss about to be differentiated, for :meth:`check_finite`; returns it."""
+        self._losses = {name: loss.detach()}
+        return loss
+
+    def check_finite(self, grad_norm: Tensor | None = None) -> None:
+        """Stops before the optimizer step where the loss or the gradient is NaN or infinite.
+
+        Gradients are equal on all ranks, so all ranks stop together; under 16-bit floats with a loss scaler an infinite
+        gradient is normal and only the loss is looked at.
+
+        Raises:
+            DivergenceError: naming the loss and the step.
+        """
+        for name, loss in self._losses.items():
+            bad = grad_norm is not None and not torch.isfinite(grad_norm)
+            if bad or not torch.isfinite(loss):
+                raise DivergenceError(name, self.global_step, loss.item())
+
+
+def gradient_norm(parameters: list[nn.Parameter]) -> Tensor:
+    """Euclidean norm over all gradients, a scalar tensor (0 where there is none)."""
+    return torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None], foreach=True)

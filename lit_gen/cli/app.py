@@ -25,6 +25,12 @@ from lit_gen.core.module import GenerativeModule
 from lit_gen.core.run_dir import RunDir, experiment_name, write_atomically
 
 DEFAULT_SEED = 1
+# These may change when a run is continued, and take effect; everything else is part of what the run is.
+MAY_CHANGE_ON_RESUME = (
+    "trainer.max_epochs", "trainer.max_steps", "trainer.max_time", "trainer.enable_progress_bar",
+    "trainer.log_every_n_steps", "trainer.devices", "trainer.num_nodes", "trainer.accelerator", "trainer.strategy",
+    "trainer.limit_test_batches", "trainer.profiler", "loggers.", "checkpoint.every_n_steps", "sample_grid.", "runs_dir",
+)  # fmt: skip
 TRAINING_COMMANDS = ("run", "fit")
 NOT_IN_CONFIG = ("config", "resume", "debug", "ckpt_path", "out")
 
@@ -121,6 +127,7 @@ class LitGenCLI(LightningCLI):
             return
         if self.resumed:
             self.run_dir = self.resumed
+            refuse_changes(yaml.safe_load(self.resumed.config.read_text()), self.complete_config())
             return
         configs = [str(path) for path in self.config.config or []]
         name = experiment_name(self.config.name, configs, self.config.model.class_path)
@@ -200,3 +207,27 @@ class LitGenCLI(LightningCLI):
         if value is None:
             return []
         return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def refuse_changes(before: dict[str, Any], after: dict[str, Any]) -> None:
+    """Compares two complete configurations.
+
+    Raises:
+        UsageError: a value differs that a resumed run cannot take over.
+    """
+    old, new = flatten(before), flatten(after)
+    for key in sorted(old.keys() | new.keys()):
+        if old.get(key) != new.get(key) and not key.startswith(MAY_CHANGE_ON_RESUME):
+            raise UsageError(
+                f"{key} cannot change from {old.get(key)} to {new.get(key)} while resuming: "
+                "start a new run with --config RUN/config.yaml"
+            )
+
+
+def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """Leaves of nested dicts and lists under dotted keys."""
+    if isinstance(tree, list):
+        tree = dict(enumerate(tree))
+    if not isinstance(tree, dict):
+        return {prefix[:-1]: tree}
+    return {key: leaf for name, branch in tree.items() for key, leaf in flatten(branch, f"{prefix}{name}.").items()}

@@ -67,6 +67,9 @@ def main(argv: list[str] | None = None) -> int:
         return report(error, error.exit_code, debug)
     except KeyboardInterrupt as error:
         return report(error, 130, debug)
+    except BrokenPipeError:  # the reader of our output has gone, as in `lit-gen ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except Exception as error:
         return report(error, 1, debug)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import itertools
 import pkgutil
 import re
 from importlib import import_module
@@ -58,7 +59,7 @@ def one_line(error: Exception, parser: Any, args: list[str]) -> str:
         owner = class_paths[-1]
         return f"unknown key {where}.init_args.{match[1]} of {owner}: {proposal(match[1], parameters(owner))}"
     if text.startswith("Problems parsing config"):
-        configs = [after for word, after in zip(args, args[1:]) if word in ("-c", "--config")]
+        configs = [after for word, after in itertools.pairwise(args) if word in ("-c", "--config")]
         return f"{', '.join(configs)} is not valid YAML: {shorten(text.split(':', 1)[1])}"
     if match := EXPECTED.search(text):
         return f"{where} = {match[2]}: expected {match[1]}"

@@ -9,21 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
-from lit_gen.cli.app import LitGenCLI
+from lit_gen.cli.app import LitGenCLI, flatten
 from lit_gen.cli.report import print_report
 from lit_gen.core.checkpoint import RunCheckpoint, load_checkpoint, newest_intact
+from lit_gen.core.console import say
 from lit_gen.core.errors import UsageError
 from lit_gen.core.loggers import upload_best_model
 from lit_gen.core.run_dir import RunDir, git_state, versions, write_result
-
-# These may change when a run is continued, and take effect; everything else is part of what the run is.
-MAY_CHANGE_ON_RESUME = (
-    "trainer.max_epochs", "trainer.max_steps", "trainer.max_time", "trainer.enable_progress_bar",
-    "trainer.log_every_n_steps", "trainer.devices", "trainer.num_nodes", "trainer.accelerator", "trainer.strategy",
-    "trainer.limit_test_batches", "trainer.profiler", "loggers.", "checkpoint.every_n_steps", "sample_grid.", "runs_dir",
-)  # fmt: skip
 
 
 def main(command: str, args: list[str]) -> int:
@@ -39,21 +32,20 @@ def main(command: str, args: list[str]) -> int:
     existing = RunDir.existing(resume)
     if any(word == "--config" or word == "-c" or word.startswith("--config=") for word in args):
         raise UsageError("--resume takes the configuration of the run itself: leave out --config")
-    before = yaml.safe_load(existing.config.read_text())
-    cli = LitGenCLI(command, ["--config", str(existing.config), *args], resumed=existing)
-    run(cli, continued_from=before)
+    run(LitGenCLI(command, ["--config", str(existing.config), *args], resumed=existing))
     return 0
 
 
-def run(cli: LitGenCLI, continued_from: dict[str, Any] | None = None) -> None:
+def run(cli: LitGenCLI) -> None:
     """Fits, then (for ``run``) tests the best checkpoint and writes the run record."""
     started = time.perf_counter()
     trainer, model, data, run_dir = cli.trainer, cli.model, cli.datamodule, cli.run_dir
-    resume_from = prepare_resume(cli, continued_from) if continued_from else None
-    say(trainer, f"run directory: {run_dir.path}")
-    trainer.fit(model, datamodule=data, ckpt_path=resume_from)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+    resume_from = prepare_resume(cli) if cli.resumed else None
+    say(f"run directory: {run_dir.path}")
+    try:
+        trainer.fit(model, datamodule=data, ckpt_path=resume_from)
+    except SystemExit as error:  # Lightning's way to leave after Ctrl-C
+        raise KeyboardInterrupt from error
     if cli.command == "fit":
         return
     best = RunCheckpoint.to_test(run_dir.checkpoints)
@@ -73,44 +65,19 @@ def run(cli: LitGenCLI, continued_from: dict[str, Any] | None = None) -> None:
         print_report(run_dir, record)
 
 
-def prepare_resume(cli: LitGenCLI, before: dict[str, Any]) -> str | None:
-    """Checks that nothing is overridden that cannot take effect, cuts metrics.csv back, and names the checkpoint."""
-    refuse_changes(before, cli.complete_config())
+def prepare_resume(cli: LitGenCLI) -> str | None:
+    """Names the checkpoint to continue from and cuts metrics.csv back to what was logged before it."""
     path = newest_intact(cli.run_dir.checkpoints)
     if path is None:
-        say(cli.trainer, "no intact checkpoint yet: the run starts again from its beginning")
+        say("no intact checkpoint yet: the run starts again from its beginning")
         cli.csv.truncate(0)
         return None
     checkpoint = load_checkpoint(path)
     check_same_model(cli, checkpoint, path)
     if checkpoint["log_rows"] is not None:
         cli.csv.truncate(checkpoint["log_rows"])
-    say(cli.trainer, f"resuming from {path} at step {checkpoint['global_step']}")
+    say(f"resuming from {path} at step {checkpoint['global_step']}")
     return str(path)
-
-
-def refuse_changes(before: dict[str, Any], after: dict[str, Any]) -> None:
-    """Compares two complete configurations.
-
-    Raises:
-        UsageError: a value differs that a resumed run cannot take over.
-    """
-    old, new = flatten(before), flatten(after)
-    for key in sorted(old.keys() | new.keys()):
-        if old.get(key) != new.get(key) and not key.startswith(MAY_CHANGE_ON_RESUME):
-            raise UsageError(
-                f"{key} cannot change from {old.get(key)} to {new.get(key)} while resuming: "
-                "start a new run with --config RUN/config.yaml"
-            )
-
-
-def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
-    """Leaves of nested dicts and lists under dotted keys."""
-    if isinstance(tree, list):
-        tree = dict(enumerate(tree))
-    if not isinstance(tree, dict):
-        return {prefix[:-1]: tree}
-    return {key: leaf for name, branch in tree.items() for key, leaf in flatten(branch, f"{prefix}{name}.").items()}
 
 
 def check_same_model(cli: LitGenCLI, checkpoint: dict[str, Any], path: str | Path) -> None:
@@ -226,17 +193,17 @@ def take_option(args: list[str], name: str) -> tuple[list[str], str | None]:
     return rest, value
 
 
-def say(trainer: Any, text: str) -> None:
-    """Prints a line on rank zero."""
-    if trainer.is_global_zero:
-        print(text, flush=True)
-
-
 def quiet_lightning() -> None:
     """Silences Lightning's tips; warnings that a user can act on stay."""
     import logging
 
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    for message in (".*does not have many workers.*", ".*number of training batches.*", ".*treespec, LeafSpec.*"):
+    for message in (
+        ".*does not have many workers.*",
+        ".*number of training batches.*",
+        ".*treespec, LeafSpec.*",
+        ".*callbacks used to create.*",
+        ".*in eval mode at the start of training.*",
+    ):
         warnings.filterwarnings("ignore", message)

@@ -13,9 +13,9 @@ import torch
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
-from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
+from lit_gen.core.console import say, warn
 from lit_gen.core.errors import DivergenceError, UsageError
 from lit_gen.core.module import GenerativeModule
 
@@ -54,7 +54,7 @@ def newest_intact(folder: Path) -> Path | None:
             continue
         if is_intact(path):
             return path
-        rank_zero_warn(f"{path} is torn or corrupt: skipped, falling back to the checkpoint before it")
+        warn(f"{path} is torn or corrupt: skipped, falling back to the checkpoint before it")
     return None
 
 
@@ -140,7 +140,7 @@ class RunCheckpoint(Checkpoint):
             self._saved_step = trainer.global_step
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.sanity_checking or not trainer.state.fn == "fit" or self.monitor is None:
+        if trainer.sanity_checking or trainer.state.fn != "fit" or self.monitor is None:
             return
         if self.monitor not in trainer.callback_metrics:
             logged = ", ".join(sorted(k for k in trainer.callback_metrics if k.startswith("val/"))) or "nothing"
@@ -158,7 +158,7 @@ class RunCheckpoint(Checkpoint):
         # All ranks raise it at the same step, and the optimizer has not stepped: the weights are the last good ones.
         if isinstance(exception, DivergenceError):
             self._save(trainer, DIVERGED)
-            rank_zero_info(f"the last good state is in {self.folder(trainer) / DIVERGED}")
+            say(f"the last good state is in {self.folder(trainer) / DIVERGED}")
 
     # ---------------------------------------------------------------- what
 

@@ -10,9 +10,10 @@ from typing import Any
 
 from pytorch_lightning import Trainer
 from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
-from pytorch_lightning.utilities import rank_zero_info, rank_zero_only
+from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 
+from lit_gen.core.console import say
 from lit_gen.core.errors import UsageError
 from lit_gen.core.run_dir import RunDir, git_state, write_atomically
 
@@ -97,13 +98,12 @@ def wandb_logger(run: RunDir, project: str, config: dict[str, Any], *, upload_be
         config: the complete configuration.
         upload_best: whether the best checkpoint is uploaded as an artifact at the end.
     """
+    os.environ.setdefault("WANDB_SILENT", "true")  # before the import that reads it
     import wandb
 
     offline = os.environ.get("WANDB_MODE") == "offline" or not has_wandb_key()
     if offline:
-        rank_zero_info(
-            f"W&B: no API key, logging offline; upload later with: wandb sync {run.path}/wandb/offline-run-*"
-        )
+        say(f"W&B: no API key, logging offline; upload later with: wandb sync {run.path}/wandb/offline-run-*")
     logger = WandbLogger(
         project=project,
         name=f"{run.experiment}/{run.run_id}",

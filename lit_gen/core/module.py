@@ -62,6 +62,8 @@ class GenerativeModule(LightningModule):
         raise NotImplementedError(f"{type(self).__name__} must implement build_networks")
 
     def configure_model(self) -> None:
+        if self._trainer is None:  # loading a checkpoint: built in on_load_checkpoint
+            return
         data_spec = self.trainer.datamodule.spec
         if self.spec is None:
             self.build(data_spec)

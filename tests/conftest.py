@@ -1,0 +1,102 @@
+"""What all tests share: the repository's configs made small, real data where it is there, the command line as a process."""
+
+from __future__ import annotations
+
+import copy
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIGS = sorted((ROOT / "configs").glob("*/*.yaml"))
+REAL_DATA = Path(os.environ.get("LIT_GEN_DATA", ROOT.parent / "shared" / "data"))
+
+
+@pytest.fixture(autouse=True)
+def _isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test writes into the user's cache, logs to W&B or depends on the seed of another."""
+    monkeypatch.setenv("LIT_GEN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    for name in ("PL_GLOBAL_SEED", "LIT_GEN_RUN_ID"):
+        monkeypatch.delenv(name, raising=False)
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def real_data() -> Path:
+    """The folder of the real data sets; skips where it is missing."""
+    if not (REAL_DATA / "MNIST" / "raw").is_dir():
+        pytest.skip(f"no MNIST in {REAL_DATA}: set LIT_GEN_DATA to its folder")
+    return REAL_DATA
+
+
+def small(config: Path, **trainer: Any) -> dict[str, Any]:
+    """A shipped config on few digits with narrow networks: the same model, seconds instead of hours.
+
+    Args:
+        config: path of the YAML file.
+        **trainer: the Trainer's arguments; one epoch of two batches where nothing is given.
+    """
+    experiment = yaml.safe_load(config.read_text())
+    experiment["trainer"] = {"accelerator": "cpu", "devices": 1, "log_every_n_steps": 1, "enable_progress_bar": False}
+    experiment["trainer"] |= trainer or {"max_epochs": 1, "limit_train_batches": 2, "limit_val_batches": 1}
+    experiment["loggers"] = {"wandb": False}
+    experiment.pop("checkpoint", None)
+    narrow(experiment["model"])
+    experiment["data"] = on_digits(experiment["data"])
+    return experiment
+
+
+def narrow(part: Any) -> None:
+    """Makes the networks and estimators of a config small, in place."""
+    sizes = {"width": 8, "hidden": [24, 24], "nll_samples": 20, "embedding": 8}
+    if isinstance(part, dict):
+        for key, value in part.items():
+            if key in sizes and type(value) is type(sizes[key]):
+                part[key] = copy.copy(sizes[key])
+            narrow(value)
+    elif isinstance(part, list):
+        for item in part:
+            narrow(item)
+
+
+def on_digits(data: dict[str, Any]) -> dict[str, Any]:
+    """The embedded digits with the options of another data set's config, in colour where that is in colour."""
+    options = {k: v for k, v in data.get("init_args", {}).items() if k not in ("root", "download", "subset_size")}
+    colour = "CIFAR" in data["class_path"]
+    options |= {"batch_size": 16, "eval_batch_size": 32, "val_size": 64}
+    options.setdefault("image_size", 32 if colour else 28)
+    if options.get("num_labelled"):
+        options["num_labelled"] = 700
+    return {"class_path": "tests.colour.ColourDigits" if colour else "lit_gen.data.Digits", "init_args": options}
+
+
+def lit_gen(*words: str, cwd: Path, check: bool = True, **environment: str) -> subprocess.CompletedProcess:
+    """Runs the command line in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-m", "lit_gen", *map(str, words)],
+        cwd=cwd, env=process_environment(**environment), capture_output=True, text=True, timeout=600,
+    )  # fmt: skip
+    if check and done.returncode != 0:
+        raise AssertionError(
+            f"lit-gen {' '.join(map(str, words))}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+        )
+    return done
+
+
+def process_environment(**more: str) -> dict[str, str]:
+    """The environment of a lit-gen process: this source tree, one thread, no launcher."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM", "PL_", "TORCHELASTIC"))}
+    return {**kept, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "WANDB_MODE": "offline", **more}
+
+
+def only_run(folder: Path) -> Path:
+    """The single run directory below ``runs/``."""
+    (run,) = folder.glob("runs/*/*")
+    return run

@@ -1,0 +1,56 @@
+"""An offline W&B run, read back with the public ``wandb`` command."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lit_gen.core.run_dir import git_state
+from tests.conftest import ROOT, lit_gen, only_run, process_environment, small
+
+
+def inspect(file: Path, folder: Path) -> list[dict]:
+    """All records of a W&B file, as ``wandb leet inspect --json`` prints them."""
+    done = subprocess.run(
+        [str(Path(sys.executable).parent / "wandb"), "leet", "inspect", "--json", str(file)],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, env=process_environment(), cwd=folder, timeout=120,
+    )  # fmt: skip
+    if done.returncode != 0 and "No such command" in done.stderr:
+        pytest.skip("this wandb has no `leet inspect`")
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+
+
+def test_offline_run_has_config_history_and_grids(tmp_path: Path) -> None:
+    settings = small(ROOT / "configs/gan/dcgan_digits.yaml", max_epochs=2, limit_train_batches=3, limit_val_batches=1)
+    settings["loggers"] = {"wandb": True}
+    file = tmp_path / "gan.yaml"
+    file.write_text(yaml.safe_dump(settings))
+    done = lit_gen("run", "--config", file, "--seed_everything", "11", cwd=tmp_path, WANDB_API_KEY="")
+    assert "offline" in done.stdout
+
+    run = only_run(tmp_path)
+    (stored,) = run.glob("wandb/offline-run-*/*.wandb")
+    records = inspect(stored, tmp_path)
+
+    (started,) = [record["run"] for record in records if record["type"] == "run"]
+    assert started["run_id"] == run.name
+    config = started["config"]["update"]
+    assert config["model"]["class_path"] == "lit_gen.gan.GAN"
+    assert config["model"]["init_args"]["generator"]["class_path"] == "lit_gen.gan.DCGANGenerator"
+    assert config["data"]["class_path"] == "lit_gen.data.Digits"
+    assert config["seed_everything"] == 11
+    assert config["git"] == git_state()
+
+    text = json.dumps([record for record in records if record["type"] == "history"])
+    for key in ("train/loss_d", "train/loss_g", "train/grad_norm_g", "trainer/global_step", "test/"):
+        assert key in text
+    assert text.count("image-file") >= 2, "one grid an epoch"
+    grids = list(stored.parent.glob("files/media/images/samples_*.png"))
+    assert len(grids) >= 2
+    assert "model-" in json.dumps([record for record in records if record["type"] in ("artifact", "request")])

@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help venv demo test lint bench clean
+.PHONY: help venv demo test lint bench tables clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 8
@@ -29,6 +29,9 @@ lint: venv ## ruff: lint and format check
 
 bench: venv ## measure ours beside bare PyTorch loops, torchvision and torchmetrics
 	$(BIN)/python -m benchmarks
+
+tables: venv ## write README's tables from the records in results/
+	$(BIN)/python -m results.tables
 
 clean: ## remove the environment and caches (runs are kept)
 	rm -rf $(VENV) *.egg-info .pytest_cache .ruff_cache

@@ -105,6 +105,7 @@ def test_overfits_a_tiny_batch(config: Path, tmp_path: Path) -> None:
     if experiment["model"]["class_path"].endswith(".GAN"):
         still = {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.0}}
         init |= {
+            "discriminator_steps": 1,
             "optimizer_d": adam,
             "optimizer_g": still,
             "constraint": None,

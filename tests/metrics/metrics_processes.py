@@ -143,7 +143,7 @@ def train_and_test(cache: str, strategy: str, devices: int) -> dict[str, float]:
     torch.set_num_threads(1)
     quality = SampleQuality(n_samples=64, n_test_samples=130, batch_size=40)
     worker = trainer(quality, strategy=strategy, devices=devices, limit_train_batches=2)
-    model, data = Noisy(), Digits(batch_size=32 // devices)
+    model, data = Noisy(), Digits(batch_size=32 // devices, eval_batch_size=64)
     worker.fit(model, datamodule=data)
     validated = {name: float(value) for name, value in worker.callback_metrics.items()}
     tested = worker.test(model, datamodule=data, verbose=False)[0]

@@ -99,7 +99,7 @@ def test_real_statistics_are_computed_once_for_each_extractor() -> None:
     for one, other in zip((*first.moments, first.features), (*again.moments, again.features)):
         assert torch.equal(torch.as_tensor(one), torch.as_tensor(other))
     features, logits = extractor(images)
-    assert torch.allclose(first.moments.covariance, features.double().T.cov(), rtol=1e-9)
+    assert torch.allclose(first.moments.covariance, features.double().T.cov(), atol=1e-5)
     assert torch.equal(first.class_counts, logits.argmax(1).bincount(minlength=5))
     assert torch.equal(first.features, features[torch.arange(20) * 50 // 20])
     real_statistics(data, "test", Projection(16, seed=1), None, 20, batch_size=7)

@@ -47,6 +47,7 @@ def test_lenet_takes_any_size(shape: tuple[int, int, int]) -> None:
 
 def test_the_classifier_learns_digits_once_and_disturbs_nothing(capsys: pytest.CaptureFixture) -> None:
     data = Digits()
+    data.setup()
     torch.manual_seed(3)
     random.seed(3)
     np.random.seed(3)
@@ -100,12 +101,12 @@ def test_a_launcher_does_not_reach_the_classifier(monkeypatch: pytest.MonkeyPatc
 
 def test_data_without_labels_is_sent_to_inception() -> None:
     data = Tensors({"train": torch.zeros(4, 1, 8, 8, dtype=torch.uint8)})
-    with pytest.raises(UsageError, match="tensors has 0 classes.*set extractor: inception"):
+    with pytest.raises(UsageError, match=r"tensors has 0 classes.*set extractor: inception"):
         LeNetExtractor.for_data(data)
 
 
 def test_inception_weights_that_cannot_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UsageError, match="feature_extractor_weights_path = nowhere.pth: no such file"):
+    with pytest.raises(UsageError, match=r"feature_extractor_weights_path = nowhere\.pth: no such file"):
         InceptionExtractor("nowhere.pth")
     (tmp_path / "text.pth").write_text("text")
     with pytest.raises(UsageError, match="is not a PyTorch weights file"):

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
-from metrics_processes import Noisy, trainer
+from metrics_processes import Noisy, Projection, trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor
 
 from lit_gen.callbacks.sample_quality import SampleQuality
 from lit_gen.core.errors import UsageError
 from lit_gen.data import Digits
-from lit_gen.metrics import cache
+from lit_gen.metrics import Moments, QualityMetrics, RealStatistics, cache
 
 
 @pytest.fixture(autouse=True)
@@ -68,7 +68,7 @@ def test_a_second_run_finds_everything_in_the_cache(monkeypatch: pytest.MonkeyPa
     assert {path.name for path in cache.cache_dir().iterdir()} == files
 
 
-class Saboteur(SampleQuality):
+class Counting(SampleQuality):
     """Counts evaluations."""
 
     def __init__(self, **options: Any) -> None:
@@ -90,20 +90,20 @@ class Saboteur(SampleQuality):
     ],
 )
 def test_how_often(options: dict[str, int], expected: list[int]) -> None:
-    callback = Saboteur(**options)
+    callback = Counting(**options)
     trainer(callback, limit_train_batches=2, max_epochs=5).fit(Noisy(), datamodule=Digits())
     assert callback.updates == expected
 
 
 def test_fast_dev_run_measures_nothing() -> None:
-    callback = Saboteur()
+    callback = Counting()
     trainer(callback, fast_dev_run=True).fit(Noisy(), datamodule=Digits())
     assert callback.updates == []
     assert not cache.cache_dir().exists()
 
 
 def test_the_count_of_updates_survives_a_checkpoint() -> None:
-    callback, resumed = Saboteur(every_n_updates=5), Saboteur(every_n_updates=5)
+    callback, resumed = Counting(every_n_updates=5), Counting(every_n_updates=5)
     callback._last_update = 7
     resumed.load_state_dict(callback.state_dict())
     assert resumed._last_update == 7
@@ -164,14 +164,10 @@ def test_mistakes_are_named(options: dict[str, Any], message: str) -> None:
 
 def test_memory_is_bounded() -> None:
     """Without the pairwise metrics nothing in the callback's metrics grows with the number of samples."""
-    from lit_gen.metrics import QualityMetrics, RealStatistics
-    from lit_gen.metrics.frechet import Moments
 
     def size(n: int) -> int:
         moments = Moments(9, torch.zeros(12).double(), torch.eye(12).double())
         real = RealStatistics(moments, torch.ones(5, dtype=torch.int64), torch.zeros(0, 12))
-        from metrics_processes import Projection
-
         metrics = QualityMetrics(Projection(16), real, n, ("fid", "is", "modes"))
         states = (metrics.fid, metrics.inception_score, metrics.modes)
         return sum(value.numel() for metric in states for value in metric.metric_state.values())

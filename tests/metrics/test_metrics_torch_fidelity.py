@@ -10,7 +10,6 @@ import torch_fidelity
 from metrics_processes import in_two_processes, measure_inception
 from torch import Tensor, nn
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
-from torch_fidelity.metric_kid import kid_features_to_metric
 
 N = 64
 
@@ -75,14 +74,3 @@ def test_against_torch_fidelity(weights: str, tmp_path: Path) -> None:
     first, second = in_two_processes(measure_inception, tmp_path / "two", weights, real, fake, 16)
     assert first == second
     assert {name: first[name] for name in one} == pytest.approx(one, rel=1e-6)
-
-
-def test_smaller_subsets_are_the_same_draws() -> None:
-    """The test above has one subset, all of the images; with smaller ones the draws count."""
-    from lit_gen.metrics import kernel_distance
-
-    fake, real = torch.rand(64, 30) + 0.5, torch.rand(64, 30)
-    expected = kid_features_to_metric(fake, real, kid_subset_size=20, verbose=False)
-    found = kernel_distance(fake, real, subset_size=20)
-    assert float(found.mean) == pytest.approx(expected["kernel_inception_distance_mean"], rel=1e-4)
-    assert float(found.std) == pytest.approx(expected["kernel_inception_distance_std"], rel=1e-3)

@@ -104,10 +104,11 @@ def test_chunks_change_nothing(images: Tensor) -> None:
 
 
 def test_memory_is_bounded_and_the_encoder_runs_once(images: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert chunk_size(100, 784, 5000) * 100 * 784 <= 1 << 20
+    assert 1 < chunk_size(100, 784, 5000) < chunk_size(100, 784, 5000, "cuda")
+    assert chunk_size(100, 784, 5000) * 100 * 784 <= 1 << 19
     assert chunk_size(10**6, 784, 5000) == 1
     assert chunk_size(1, 1, 50) == 50
-    monkeypatch.setattr("lit_gen.vae.evaluation.CHUNK_ELEMENTS", 40 * 6 * 8)
+    monkeypatch.setattr("lit_gen.vae.evaluation.CHUNK_ELEMENTS", {"cpu": 40 * 6 * 8})
     vae, rows, encoded = linear_vae(), [], []
     vae.net("decoder").register_forward_hook(lambda module, args, output: rows.append(output.shape[0]))
     vae.net("encoder").register_forward_hook(lambda module, args, output: encoded.append(1))

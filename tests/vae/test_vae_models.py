@@ -180,9 +180,9 @@ def test_m2_bound_is_the_marginal_over_labels(batch: ImageBatch) -> None:
 
 
 def test_m2_learns_from_few_labels(tmp_path: Path) -> None:
-    train = [make_batch(12, seed) for seed in range(6)]
+    train = [make_batch(12, seed) for seed in range(8)]
     for i, batch in enumerate(train):
-        batch.label[12 if i == 0 else 0 :] = -1
+        batch.label[12 if i < 4 else 0 :] = -1
     data = Batches(train, [make_batch(60, 99)])
     model = MODELS["m2"](alpha=20.0)
     trainer = make_trainer(tmp_path, max_epochs=40, enable_checkpointing=False)

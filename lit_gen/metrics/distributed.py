@@ -1,0 +1,60 @@
+"""What the metrics need of torch.distributed; without a process group there is one process, of rank zero."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch.distributed as dist
+
+from lit_gen.core.errors import LitGenError
+
+T = TypeVar("T")
+
+
+def _initialised() -> bool:
+    return dist.is_available() and dist.is_initialized()
+
+
+def rank() -> int:
+    """Rank of this process."""
+    return dist.get_rank() if _initialised() else 0
+
+
+def world_size() -> int:
+    """Number of processes."""
+    return dist.get_world_size() if _initialised() else 1
+
+
+def from_rank_zero(compute: Callable[[], T]) -> T:
+    """Calls ``compute`` on rank zero alone and returns its result, or raises its error, on every rank.
+
+    The others wait; an error is sent to them too, for a rank that waits for one that died would wait until the timeout.
+
+    Raises:
+        LitGenError: (or the subclass raised) on all ranks.
+        RuntimeError: on the other ranks, where rank zero raised any other exception.
+    """
+    if world_size() == 1:
+        return compute()
+    message: list[Any] = [None]
+    error: Exception | None = None
+    if rank() == 0:
+        try:
+            message = [("result", compute())]
+        except LitGenError as raised:
+            error, message = raised, [("user", type(raised), str(raised))]
+        except Exception as raised:
+            error, message = raised, [("error", None, f"{type(raised).__name__}: {raised}")]
+    dist.broadcast_object_list(message, src=0)
+    if error is not None:
+        raise error
+    what, *content = message[0]
+    if what == "result":
+        return content[0]
+    if what == "user":
+        kind, text = content
+        copy = kind.__new__(kind)
+        copy.args = (text,)
+        raise copy
+    raise RuntimeError(f"rank zero failed with {content[1]}")

@@ -44,7 +44,7 @@ class Trick:
     """
 
     needs_features: ClassVar[bool] = False
-    replaces_objective: ClassVar[bool] = False
+    replaces_objective: bool = False
 
     def check(self, objective: Objective) -> None:
         """Raises UsageError where the trick makes no sense with this objective."""
@@ -74,18 +74,18 @@ class FeatureMatching(Trick):
 
     Args:
         weight: factor of the term.
+        replace: drop the generator's objective, as the paper does; False adds the term to it, which learns faster.
 
     References:
         Salimans et al. 2016, section 3.1.
     """
 
     needs_features = True
-    replaces_objective = True
 
-    def __init__(self, weight: float = 1.0) -> None:
+    def __init__(self, weight: float = 1.0, replace: bool = True) -> None:
         if weight <= 0:
             raise UsageError(f"FeatureMatching: weight = {weight}; accepted: weight > 0")
-        self.weight = weight
+        self.weight, self.replaces_objective = weight, replace
 
     def generator_loss(self, step: Pass, memory: nn.Module) -> Tensor:
         gap = step.real_features.detach().mean(dim=0) - step.fake_features.mean(dim=0)

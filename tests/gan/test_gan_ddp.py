@@ -58,7 +58,10 @@ def train(path, devices, batch_size, **options):
 
 @pytest.mark.parametrize(
     ("options", "steps"),
-    [({}, 3), ({"discriminator_steps": 2, "accumulate": 2}, 1)],  # rows 8, 8 and 6; the latter as updates of 8 + 8 and 6
+    [
+        ({}, 3),
+        ({"discriminator_steps": 2, "accumulate": 2}, 1),
+    ],  # rows 8, 8 and 6; the latter as updates of 8 + 8 and 6
     ids=["one-batch", "steps-and-accumulation"],
 )
 def test_two_processes_equal_one_with_the_doubled_batch(options, steps, tmp_path, monkeypatch):

@@ -240,6 +240,15 @@ def test_feature_matching_replaces_the_generators_objective():
     assert run.callback_metrics["train/loss_g"] >= 0
 
 
+def test_feature_matching_beside_the_objective_adds_to_it():
+    losses = []
+    for tricks in ([], [FeatureMatching(2.0)], [FeatureMatching(2.0, replace=False)]):
+        sgd = partial(torch.optim.SGD, lr=0.0)
+        run = fit(small(tricks=tricks, optimizer_d=sgd), [[batch(0, 8)]])
+        losses.append(run.callback_metrics["train/loss_g"])
+    torch.testing.assert_close(losses[2], losses[0] + losses[1])
+
+
 def test_all_tricks_train_together_and_conditionally():
     tricks = [FeatureMatching(), HistoricalAveraging(1e-3), OneSidedLabelSmoothing()]
     model = small(tricks=tricks, conditional=True, normalisation="batch")

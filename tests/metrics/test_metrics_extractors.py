@@ -50,13 +50,13 @@ def test_the_classifier_learns_digits_once_and_disturbs_nothing(capsys: pytest.C
     data.setup()
     torch.manual_seed(3)
     random.seed(3)
-    np.random.seed(3)
+    np.random.seed(3)  # noqa: NPY002
     environment = dict(os.environ)
-    states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
+    states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
     extractor = LeNetExtractor.for_data(data)
     assert torch.equal(torch.get_rng_state(), states[0])
     assert random.getstate() == states[1]
-    assert np.random.get_state()[1].tolist() == states[2]
+    assert np.random.get_state()[1].tolist() == states[2]  # noqa: NPY002
     assert dict(os.environ) == environment
     assert extractor.accuracy > 0.95
     assert "domain classifier of digits" in capsys.readouterr().out

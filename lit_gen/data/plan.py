@@ -108,7 +108,9 @@ class TrainPlan:
 class EvalPlan:
     """Examples in fixed order, each exactly once over the processes; whole batches are dealt out in turn.
 
-    The batches and their keys do not depend on the number of processes; ranks may hold one batch more or less.
+    The batches and their keys do not depend on the number of processes; ranks may hold one batch more or less. Only where
+    there would be fewer batches than processes they are made smaller: Lightning leaves out the whole evaluation, its
+    collective operations included, on a rank that has no batch.
 
     Args:
         examples: number of examples; 0 gives no batch.
@@ -124,13 +126,23 @@ class EvalPlan:
     world_size: int = 1
     rank: int = 0
 
+    @property
+    def rows(self) -> int:
+        """Rows of a batch."""
+        enough = -(-self.examples // self.batch_size) >= self.world_size
+        return self.batch_size if enough else max(1, self.examples // self.world_size)
+
+    def mine(self) -> range:
+        """Numbers of this rank's batches."""
+        return range(self.rank, -(-self.examples // self.rows), self.world_size)
+
     def __len__(self) -> int:
         """Number of batches on this rank."""
-        return len(range(self.rank, -(-self.examples // self.batch_size), self.world_size))
+        return len(self.mine())
 
     def batches(self) -> Iterator[tuple[Tensor, BatchKey]]:
         """Examples (int64 ``[B]``) and key of this rank's batches."""
         seed = run_seed()
-        for i in range(self.rank, -(-self.examples // self.batch_size), self.world_size):
-            begin, end = i * self.batch_size, min((i + 1) * self.batch_size, self.examples)
+        for i in self.mine():
+            begin, end = i * self.rows, min((i + 1) * self.rows, self.examples)
             yield torch.arange(begin, end), BatchKey(derive_seed(seed, self.split, i), 0, end - begin)

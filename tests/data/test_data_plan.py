@@ -77,7 +77,10 @@ def test_evaluation_counts_each_example_once_in_the_same_batches(n: int, world: 
     ranks = [list(EvalPlan(n, 10, "val", world, r).batches()) for r in range(world)]
     assert [len(rank) for rank in ranks] == [len(EvalPlan(n, 10, "val", world, r)) for r in range(world)]
     assert sorted(i for rank in ranks for index, _ in rank for i in index.tolist()) == list(range(n))
-    assert {key: index.tolist() for rank in ranks for index, key in rank} == one
+    if -(-n // 10) >= world:
+        assert {key: index.tolist() for rank in ranks for index, key in rank} == one
+    elif n >= world:
+        assert all(ranks), "Lightning leaves out the evaluation on a rank without a batch, and the others wait for it"
     assert one.keys().isdisjoint(key for _, key in EvalPlan(n, 10, "test").batches())
 
 

@@ -1,6 +1,6 @@
 """``make bench``: every benchmark in turn, each in a process of its own.
 
-    python -m benchmarks [--root data] [--record]
+python -m benchmarks [--root data] [--record]
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ def main() -> int:
     """Runs all; returns the number of those that failed."""
     failed = 0
     for script, *words in BENCHMARKS:
-        extra = [word for word in sys.argv[1:]]
+        extra = list(sys.argv[1:])
         if script == "fid.py":  # needs no data
             extra = [word for word in extra if word == "--record"]
         print(f"\n== {' '.join([script, *words])}", flush=True)

@@ -9,7 +9,6 @@ that of one round, so that a machine which slows down for a while slows down bot
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import time
@@ -20,6 +19,9 @@ import torch
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.record import write_record
 from lit_gen.core.errors import UsageError
 from lit_gen.data import MNIST
 
@@ -70,7 +72,7 @@ def main() -> int:
     parser.add_argument("--batch", type=int, default=128, help="batch size")
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds")
     parser.add_argument("--limit", type=int, default=20_000, help="images of torchvision's epoch to time in a round")
-    parser.add_argument("--json", type=Path, help="write the result to this file")
+    parser.add_argument("--record", action="store_true", help="write results/benchmarks/data_pipeline.json")
     args = parser.parse_args()
     try:
         rates = measure(args.root, args.size, args.batch, args.rounds, args.limit, args.download)
@@ -85,10 +87,16 @@ def main() -> int:
         result[name] = {"images_per_second": statistics.median(rate), "ratio": statistics.median(ratios)}
         spread = f"{statistics.median(ratios):.1f} ({min(ratios):.1f} to {max(ratios):.1f})"
         print(f"{name:<24}{statistics.median(rate):>12,.0f}{spread if name != 'lit_gen' else '':>24}")
-    if args.json:
-        args.json.write_text(
-            json.dumps({"arguments": {**vars(args), "json": str(args.json)}, "result": result}, indent=2)
-        )
+    if args.record:
+        row = {
+            "what": f"data pipeline: MNIST at {args.size}x{args.size}, batch {args.batch}",
+            "ours": f"{result['lit_gen']['images_per_second']:,.0f} images/s",
+            "theirs": f"torchvision, 0 workers {result['torchvision, 0 workers']['images_per_second']:,.0f} images/s",
+            "ratio": result["torchvision, 0 workers"]["ratio"],
+            "note": f"median of {args.rounds} interleaved rounds; target 20; "
+            f"against 2 workers {result['torchvision, 2 workers']['ratio']:.0f}",
+        }
+        write_record("data_pipeline", [row], rates)
     return 0
 
 

@@ -3,21 +3,25 @@
 Both fold the features into running float64 sums, batch by batch, and then compute the distance; the two are timed in
 turn, round by round, and the median of the rounds is printed.
 
-    python benchmarks/fid.py [--samples 5000] [--dim 2048] [--rounds 3] [--json]
+    python benchmarks/fid.py [--samples 5000] [--dim 2048] [--rounds 3] [--record]
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.record import write_record
 from lit_gen.metrics import FeatureMoments, FrechetDistance
 
 BATCH_SIZE = 250
@@ -75,7 +79,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=5000)
     parser.add_argument("--dim", type=int, default=2048)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of lines")
+    parser.add_argument("--record", action="store_true", help="write results/benchmarks/fid.json")
     options = parser.parse_args()
     real, fake = features(options.samples, options.dim)
 
@@ -106,14 +110,20 @@ def main() -> None:
         "value": value,
         "relative_difference": abs(value - reference) / abs(reference),
     }
-    if options.json:
-        print(json.dumps(result))
-        return
     print(f"one FID from {options.samples} + {options.samples} features x {options.dim}, {result['threads']} threads")
     print(f"  ours          {result['seconds']:.2f} s  (compute alone {result['compute_seconds']:.2f} s)")
     print(f"  torchmetrics  {result['torchmetrics_seconds']:.2f} s  ({result['torchmetrics_compute_seconds']:.2f} s)")
     print(f"  ours / torchmetrics  {result['ratio']:.2f}  (compute alone {result['compute_ratio']:.2f})")
     print(f"  values differ by {result['relative_difference']:.1e} of {value:.6g}")
+    if options.record:
+        row = {
+            "what": f"one FID from {options.samples:,} + {options.samples:,} features x {options.dim:,}",
+            "ours": f"{result['seconds']:.2f} s",
+            "theirs": f"torchmetrics {result['torchmetrics_seconds']:.2f} s",
+            "ratio": result["ratio"],
+            "note": f"of the times, median of {options.rounds} rounds; values differ by {result['relative_difference']:.0e}",
+        }
+        write_record("fid", [row], rounds)
 
 
 if __name__ == "__main__":

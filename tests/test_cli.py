@@ -43,7 +43,13 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """One finished run of each family."""
     found = {}
-    for name, source in (("gan", DIGITS_GAN), ("vae", DIGITS_VAE), ("cgan", ROOT / "configs/gan/cdcgan_mnist.yaml")):
+    sources = {
+        "gan": DIGITS_GAN,
+        "vae": DIGITS_VAE,
+        "cgan": ROOT / "configs/gan/cdcgan_mnist.yaml",
+        "inpainting": ROOT / "configs/vae/inpainting_vae_mnist.yaml",
+    }
+    for name, source in sources.items():
         folder = tmp_path_factory.mktemp(name)
         file = folder / f"{name}.yaml"
         file.write_text(yaml.safe_dump(small(source)))
@@ -218,6 +224,38 @@ def test_reconstructions(runs: dict[str, Path], tmp_path: Path, capsys: pytest.C
     assert main(["sample", str(runs["vae"]), "--reconstruct", "--n", "8", "--out", str(out)]) == 0
     assert Image.open(out).size[0] > 0
     assert "--reconstruct" in one_line(capsys, ["sample", runs["gan"], "--reconstruct", "--out", out])
+
+
+@pytest.mark.parametrize("hide", ["lower", "upper", "left", "right"])
+def test_completions_keep_what_is_shown(hide: str, runs: dict[str, Path], tmp_path: Path, capsys) -> None:
+    out = tmp_path / "c.npz"
+    assert main(["sample", str(runs["inpainting"]), "--complete", "--hide", hide, "--n", "5", "--out", str(out)]) == 0
+    original, seen, completed = torch.from_numpy(np.load(out)["images"]).reshape(3, 5, 28, 28)
+    shown = {"lower": np.s_[:, :14], "upper": np.s_[:, 14:], "left": np.s_[:, :, 14:], "right": np.s_[:, :, :14]}[hide]
+    assert torch.equal(original[shown], completed[shown])
+    assert torch.equal(original[shown], seen[shown])
+    assert not torch.equal(original, completed)
+    assert "--complete" in one_line(capsys, ["sample", runs["gan"], "--complete", "--out", out])
+
+
+def test_predict_writes_an_array_an_example(
+    runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    for family, key in (("vae", "code"), ("gan", "score")):
+        out = tmp_path / f"{family}.npz"
+        words = [
+            "predict",
+            "--config",
+            str(runs[family] / "config.yaml"),
+            "--ckpt_path",
+            str(runs[family]),
+            "--out",
+            str(out),
+        ]
+        assert main(words) == 0
+        stored = np.load(out)
+        assert stored[key].shape[0] == stored["label"].shape[0] == 397
+    assert "x.txt" in one_line(capsys, [*words[:-1], "x.txt"])
 
 
 @pytest.mark.parametrize(

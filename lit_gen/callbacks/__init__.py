@@ -1,7 +1,18 @@
 """Callbacks that know no model family."""
 
+from typing import Any
+
 from lit_gen.callbacks.progress import ProgressLines, progress_callback
 from lit_gen.callbacks.sample_grid import SampleGrid, to_grid
 from lit_gen.callbacks.throughput import Throughput
 
-__all__ = ["ProgressLines", "SampleGrid", "Throughput", "progress_callback", "to_grid"]
+__all__ = ["ProgressLines", "SampleGrid", "SampleQuality", "Throughput", "progress_callback", "to_grid"]
+
+
+def __getattr__(name: str) -> Any:
+    # the metrics behind it take a second to import, and not every run measures its samples
+    if name == "SampleQuality":
+        from lit_gen.callbacks.sample_quality import SampleQuality
+
+        return SampleQuality
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -72,7 +72,7 @@ class SampleGrid(Callback):
 
     @rank_zero_only
     def _show(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.global_step == self._shown_step or not hasattr(pl_module, "sample"):
+        if trainer.global_step == self._shown_step:
             return
         self._shown_step = trainer.global_step
         generator = seeded_generator(run_seed(), "sample_grid", device=pl_module.device)
@@ -80,11 +80,7 @@ class SampleGrid(Callback):
         if getattr(pl_module, "conditional", False):
             columns = pl_module.spec.num_classes
             label = torch.arange(self.n, device=pl_module.device) % columns
-        try:
-            images = pl_module.sample(self.n, label=label, generator=generator)
-        except UsageError:  # a model without a prior, such as a plain autoencoder
-            self.every_n_epochs = self.every_n_steps = 0
-            return
+        images = pl_module.sample(self.n, label=label, generator=generator)
         grid = to_grid(images, pl_module.spec, columns)
         path = Path(trainer.default_root_dir) / "samples" / f"step-{trainer.global_step:06d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)

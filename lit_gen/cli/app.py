@@ -22,6 +22,7 @@ from lit_gen.core.errors import LitGenError, UsageError
 from lit_gen.core.launch import check_world_size, fill_trainer_arguments, launch_environment, shared_run_id
 from lit_gen.core.loggers import MetricsCSV, tensorboard_logger, wandb_logger
 from lit_gen.core.module import GenerativeModule
+from lit_gen.core.profiler import NoProfiler
 from lit_gen.core.run_dir import RunDir, experiment_name, write_atomically
 
 DEFAULT_SEED = 1
@@ -148,6 +149,7 @@ class LitGenCLI(LightningCLI):
         config.update(devices=devices, num_nodes=nodes)
         config["strategy"] = self._strategy(config["strategy"], devices, nodes)
         config["plugins"] = self._plugins(config["plugins"])
+        config["profiler"] = config["profiler"] or NoProfiler()
         config["callbacks"] = [*self._as_list(config["callbacks"]), *self._callbacks()]
         config["logger"] = self._loggers(config["logger"])
         if self.run_dir:

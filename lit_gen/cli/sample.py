@@ -135,10 +135,9 @@ def from_test_images(model: Any, checkpoint: Path, options: argparse.Namespace, 
     if not getattr(model, "conditional", False):
         label = None
     if options.complete:
-        known = half_known(image.shape[-2:], options.hide)
-        low, high = model.spec.value_range
-        seen = torch.where(known.bool(), image, torch.full_like(image, (low + high) / 2))
-        rows = [image, seen, model.complete(image, known.expand(len(image), 1, -1, -1), generator=generator)]
+        mask = half_hidden(image.shape[-2:], options.hide).expand(len(image), -1, -1, -1)
+        seen = torch.where(mask.bool(), torch.full_like(image, sum(model.spec.value_range) / 2), image)
+        rows = [image, seen, model.complete(image, mask, generator=generator)]
     else:
         rows = [image, model.reconstruct(image, label) if label is not None else model.reconstruct(image)]
     columns = min(len(image), 16)
@@ -146,15 +145,15 @@ def from_test_images(model: Any, checkpoint: Path, options: argparse.Namespace, 
     return torch.cat(blocks), columns
 
 
-def half_known(size: Any, hide: str) -> Any:
-    """A mask ``[1, 1, H, W]``: 1 where the pixel is shown, 0 in the half that is hidden."""
+def half_hidden(size: Any, hide: str) -> Any:
+    """A mask ``[1, 1, H, W]``: 1 in the half that is hidden, 0 where the pixel is shown."""
     import torch
 
-    mask = torch.ones(1, 1, *size)
+    mask = torch.zeros(1, 1, *size)
     height, width = size
     rows = {"lower": slice(height // 2, None), "upper": slice(None, height // 2)}.get(hide, slice(None))
     columns = {"left": slice(None, width // 2), "right": slice(width // 2, None)}.get(hide, slice(None))
-    mask[:, :, rows, columns] = 0
+    mask[:, :, rows, columns] = 1
     return mask
 
 

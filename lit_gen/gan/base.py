@@ -105,6 +105,10 @@ class AdversarialModule(GenerativeModule):
     def on_test_epoch_end(self) -> None:
         self.on_evaluation_end("test")
 
+    def predict_step(self, batch: ImageBatch, batch_idx: int) -> dict[str, Tensor]:
+        """``score``: the discriminator's output for each image ``[B]``; ``label``: as given."""
+        return {"score": self.discriminator(batch.image, self.label_of(batch)).float().flatten(), "label": batch.label}
+
     # ---------------------------------------------------------------- checkpoint
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -71,6 +71,9 @@ class Autoencoder(EncoderDecoder):
     def sample(self, n: int, *, label: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
         return self.from_latent(torch.randn(n, self.latent_dim, generator=generator, device=self.device))
 
+    def code(self, image: Tensor, label: Tensor) -> Tensor:
+        return self.net("encoder")(image)
+
     def reconstruct(self, image: Tensor, label: Tensor | None = None) -> Tensor:
         """The decoder's mean image at the code of the (uncorrupted) image, ``[B, C, H, W]``."""
         with self.evaluating():

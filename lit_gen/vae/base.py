@@ -180,6 +180,14 @@ class EncoderDecoder(GenerativeModule):
     def on_test_epoch_end(self) -> None:
         self.log_averages("test")
 
+    def predict_step(self, batch: ImageBatch, batch_idx: int) -> dict[str, Tensor]:
+        """``code``: the encoder's mean (or code) of each image ``[B, Z]``; ``label``: as given."""
+        return {"code": self.code(batch.image, batch.label), "label": batch.label}
+
+    def code(self, image: Tensor, label: Tensor) -> Tensor:
+        """The one latent vector ``[B, Z]`` that stands for each image."""
+        raise NotImplementedError(f"{type(self).__name__} must implement code")
+
     def log_averages(self, stage: str) -> dict[str, tuple[float, float]]:
         """Logs the means under ``stage/name``; returns means and standard errors."""
         values = self.averages.compute()

@@ -138,6 +138,9 @@ class InpaintingVAE(VAE):
             filled = self.likelihood.mean(self.decode(z, context))
         return torch.where(mask.bool(), filled, image)
 
+    def code(self, image: Tensor, label: Tensor) -> Tensor:
+        return self.infer(image, self.nothing(image.shape[0])[1]).mean
+
     def reconstruct(self, image: Tensor, label: Tensor | None = None) -> Tensor:
         """The mean image at the mean of q(z | x) with nothing given to the decoder, ``[B, C, H, W]``."""
         with self.evaluating():

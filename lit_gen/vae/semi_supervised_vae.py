@@ -127,6 +127,10 @@ class SemiSupervisedVAE(VAE):
         samples = classes * math.ceil(samples / classes)
         return importance_bound(log_weights, samples, self.chunk(image.shape[0], samples))
 
+    def code(self, image: Tensor, label: Tensor) -> Tensor:
+        """The mean of q(z | x, y) at the most probable label, known or not."""
+        return super().code(image, self.classify(image).argmax(-1))
+
     def reconstruct(self, image: Tensor, label: Tensor | None = None) -> Tensor:
         """As :meth:`VAE.reconstruct`, with the most probable label where none is given."""
         return super().reconstruct(image, self.classify(image).argmax(-1) if label is None else label)

@@ -172,6 +172,9 @@ class VAE(EncoderDecoder):
         with self.evaluating():
             return self.likelihood.sample(self.generate(z, self.one_hot(label)), generator)
 
+    def code(self, image: Tensor, label: Tensor) -> Tensor:
+        return self.encode(image, self.one_hot(label)).mean
+
     def reconstruct(self, image: Tensor, label: Tensor | None = None) -> Tensor:
         """The mean image of the decoder at the mean of q(z | x), ``[B, C, H, W]``."""
         with self.evaluating():

@@ -21,7 +21,7 @@ demo: venv ## train a DCGAN on digits, test it, sample from it (about 3 minutes 
 	@run=$$(ls -td runs/dcgan_digits/*/ | head -1); $(BIN)/lit-gen sample $$run --n 64 --out $${run}samples/grid.png
 
 test: venv ## run the whole test suite
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: venv ## ruff: lint and format check
 	$(BIN)/ruff check .

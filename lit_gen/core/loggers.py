@@ -98,7 +98,6 @@ def wandb_logger(run: RunDir, project: str, config: dict[str, Any], *, upload_be
         config: the complete configuration.
         upload_best: whether the best checkpoint is uploaded as an artifact at the end.
     """
-    os.environ.setdefault("WANDB_SILENT", "true")  # before the import that reads it
     import wandb
 
     offline = os.environ.get("WANDB_MODE") == "offline" or not has_wandb_key()
@@ -114,6 +113,7 @@ def wandb_logger(run: RunDir, project: str, config: dict[str, Any], *, upload_be
         config={**config, "git": git_state()},
         settings=wandb.Settings(silent=True, console="off", save_code=False),
     )
+    logger._wandb_init.pop("anonymous", None)  # wandb warns of it, given or not
     logger.upload_best = upload_best
     return logger
 

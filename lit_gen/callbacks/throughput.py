@@ -11,6 +11,8 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 class Throughput(Callback):
     """Logs ``train/images_per_s`` over all processes, and keeps the wall time of training and of validation apart.
 
+    A resumed run adds to the time of its checkpoint; what was trained after that and lost is not counted.
+
     Attributes:
         train_seconds: wall time from the start to the end of fitting, evaluation included.
         evaluation_seconds: the part of it spent in validation loops and their callbacks.
@@ -18,13 +20,21 @@ class Throughput(Callback):
 
     def __init__(self) -> None:
         self.train_seconds = self.evaluation_seconds = 0.0
-        self._images, self._since = 0, 0.0
+        self._images, self._since, self._started = 0, 0.0, 0.0
+
+    def state_dict(self) -> dict[str, float]:
+        running = time.perf_counter() - self._started if self._started else 0.0
+        return {"train_seconds": self.train_seconds + running, "evaluation_seconds": self.evaluation_seconds}
+
+    def load_state_dict(self, state_dict: dict[str, float]) -> None:
+        self.train_seconds, self.evaluation_seconds = state_dict["train_seconds"], state_dict["evaluation_seconds"]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._started = self._since = time.perf_counter()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.train_seconds += time.perf_counter() - self._started
+        self._started = 0.0
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._validation_started = time.perf_counter()

@@ -19,23 +19,19 @@ def print_report(run: RunDir, record: dict[str, Any], console: Console | None = 
         console: where to print; standard output where None.
     """
     console = console or Console(width=None if Console().is_terminal else 110)
-    table = Table(
-        title=f"{record['experiment']}  ({record['checkpoint']}, step {record['best']['step'] or record['steps']})"
-    )
-    for column, justify in (
-        ("metric", "left"),
-        ("value", "right"),
-        ("real data", "right"),
-        ("noise", "right"),
-        ("how", "left"),
-    ):
+    step = record["best"]["step"] or record["steps"]
+    table = Table(title=f"{record['experiment']}: {record['checkpoint']}, step {step}")
+    columns = {"metric": "left", "value": "right", "real data": "right", "noise": "right", "samples": "right"}
+    for column, justify in columns.items():
         table.add_column(column, justify=justify)
     for name, value in record["metrics"].items():
         estimator = record["estimators"].get(name, {})
         anchors = estimator.get("anchors") or {}
-        how = "  ".join(f"{k}={v}" for k, v in estimator.items() if k not in ("anchors", "value"))
-        table.add_row(name, number(value), number(anchors.get("real")), number(anchors.get("noise")), how)
+        samples = estimator.get("n_fake") or estimator.get("samples") or ""
+        table.add_row(name, number(value), number(anchors.get("real")), number(anchors.get("noise")), str(samples))
     console.print(table)
+    for line in estimator_notes(record["estimators"]):
+        console.print(line, highlight=False)
     seconds = record["seconds"]
     share = (seconds["evaluation_in_training"] + seconds["test"]) / max(seconds["train"] + seconds["test"], 1e-9)
     console.print(
@@ -47,6 +43,19 @@ def print_report(run: RunDir, record: dict[str, Any], console: Console | None = 
     console.print(f"run directory: {run.path}", soft_wrap=True, highlight=False)
     if grids:
         console.print(f"samples: {grids[-1]}", soft_wrap=True, highlight=False)
+
+
+def estimator_notes(estimators: dict[str, Any]) -> list[str]:
+    """What the anchors are and which extractor the distances were measured with, where there are any."""
+    measured = next((entry for entry in estimators.values() if "anchors" in entry), None)
+    if measured is None:
+        return []
+    anchors, accuracy = measured["anchors"], measured.get("classifier_accuracy")
+    classifier = f", a classifier of this data with {accuracy:.2%} test accuracy" if accuracy else ""
+    return [
+        f"real data: {anchors['real_n']} training images in place of samples; noise: {anchors['noise_n']} uniform ones; "
+        f"extractor: {measured['extractor']} {measured['weights_hash']}{classifier}"
+    ]
 
 
 def number(value: Any) -> str:

@@ -50,16 +50,13 @@ def run(cli: LitGenCLI) -> None:
         return
     best = RunCheckpoint.to_test(run_dir.checkpoints)
     upload_best_model(trainer, best)
+    # read before testing, which loads the tested checkpoint's callback states
+    seconds = {"train": cli.throughput.train_seconds, "evaluation_in_training": cli.throughput.evaluation_seconds}
     test_started = time.perf_counter()
     metrics = trainer.test(model, datamodule=data, ckpt_path=str(best), verbose=False)[0]
     if trainer.is_global_zero:
         now = time.perf_counter()
-        seconds = {
-            "train": cli.throughput.train_seconds,
-            "evaluation_in_training": cli.throughput.evaluation_seconds,
-            "test": now - test_started,
-            "total_of_this_process": now - started,
-        }
+        seconds |= {"test": now - test_started, "total_of_this_process": now - started}
         record = run_record(cli, best, metrics, seconds)
         write_result(run_dir, record)
         print_report(run_dir, record)
@@ -142,7 +139,7 @@ def checkpoint_of(run_or_checkpoint: str | Path) -> Path:
 def run_record(cli: LitGenCLI, tested: Path, metrics: dict[str, float], seconds: dict[str, float]) -> dict[str, Any]:
     """All that ``result.json`` says of a run."""
     trainer, model = cli.trainer, cli.model
-    estimators: dict[str, Any] = dict(getattr(model, "estimators", {}))
+    estimators = dict(model.estimators)
     for callback in trainer.callbacks:
         estimators.update(getattr(callback, "record", None) or {})
     networks = {

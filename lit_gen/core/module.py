@@ -36,6 +36,7 @@ class GenerativeModule(LightningModule):
     def __init__(self) -> None:
         super().__init__()
         self.spec: ImageSpec | None = None
+        self.estimators: dict[str, dict[str, Any]] = {}  # how each tested metric was estimated, for result.json
         self._losses: dict[str, Tensor] = {}
 
     # ---------------------------------------------------------------- building

@@ -155,6 +155,9 @@ class VAE(EncoderDecoder):
         nll, error = self.log_averages("test")["nll"]
         bits = (nll / self.spec.dim + self.likelihood.levels_nats) / math.log(2)
         self.log_dict({"test/nll_stderr": error, "test/bits_per_dim": bits}, sync_dist=True)
+        binarize = getattr(self.trainer.datamodule, "binarize", None)
+        about = {"bound": "importance-sampled", "samples": self.nll_samples, "unit": "nats", "binarize": binarize}
+        self.estimators["test/nll"] = {**about, "stderr": error}
 
     # ---------------------------------------------------------------- images
 

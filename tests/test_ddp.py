@@ -1,0 +1,64 @@
+"""Data parallel training: it works for every config, and two processes compute what one does with the doubled batch."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from tests.conftest import CONFIGS, ROOT, lit_gen, only_run, process_environment, small
+
+GENERATOR_WITHOUT_BATCH_NORM = {
+    "class_path": "lit_gen.gan.DCGANGenerator",
+    "init_args": {"width": 8, "normalisation": "none"},
+}
+PAIRS = {
+    "vae": (ROOT / "configs/vae/vae_mnist.yaml", {}),
+    # batch norm is over the rows of one process, and would make a difference
+    "wgan_gp": (ROOT / "configs/gan/wgan_gp_mnist.yaml", {"generator": GENERATOR_WITHOUT_BATCH_NORM}),
+}
+
+
+def test_every_config_trains_in_two_processes(tmp_path: Path) -> None:
+    words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(ROOT / "tests/ddp_worker.py")]
+    done = subprocess.run(
+        [sys.executable, *words, str(tmp_path)],
+        cwd=tmp_path, env=process_environment(), capture_output=True, text=True, timeout=900,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    lines = re.findall(r"(\w+/\w+) world=(\d) steps=(\d+) spread=(\S+)", done.stdout)
+    assert [name for name, *_ in lines] == [f"{config.parent.name}/{config.stem}" for config in CONFIGS]
+    for name, world, steps, spread in lines:
+        assert (world, steps, float(spread)) == ("2", "2", 0.0), name
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_two_processes_equal_one_with_the_doubled_batch(name: str, tmp_path: Path) -> None:
+    source, changes = PAIRS[name]
+    weights, metrics = [], []
+    for processes, batch_size in ((1, 32), (2, 16)):
+        experiment = small(source, max_epochs=1, limit_train_batches=3, limit_val_batches=1)
+        experiment["trainer"] |= {"devices": processes, "strategy": "ddp" if processes == 2 else "auto"}
+        experiment["data"]["init_args"] |= {"batch_size": batch_size, "image_size": 16, "eval_batch_size": 50}
+        experiment["model"]["init_args"] |= changes
+        folder = tmp_path / str(processes)
+        folder.mkdir()
+        file = folder / f"{name}.yaml"
+        file.write_text(yaml.safe_dump(experiment))
+        lit_gen("run", "--config", file, cwd=folder)
+        run = only_run(folder)
+        checkpoint = torch.load(run / "checkpoints" / "last.ckpt", weights_only=False)
+        assert checkpoint["global_step"] == 3
+        weights.append(checkpoint["state_dict"])
+        metrics.append(yaml.safe_load((run / "result.json").read_text())["metrics"])
+    assert weights[0].keys() == weights[1].keys()
+    for key, value in weights[0].items():
+        torch.testing.assert_close(
+            weights[1][key], value, atol=1e-5, rtol=0, msg=lambda text, key=key: f"{key}: {text}"
+        )
+    assert metrics[0] == pytest.approx(metrics[1], rel=1e-3)

@@ -6,6 +6,7 @@ import copy
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,15 @@ REAL_DATA = Path(os.environ.get("LIT_GEN_DATA", ROOT.parent / "shared" / "data")
 
 
 @pytest.fixture(autouse=True)
-def _isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No test writes into the user's cache, logs to W&B or depends on the seed of another."""
     monkeypatch.setenv("LIT_GEN_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("WANDB_MODE", "offline")
-    for name in ("PL_GLOBAL_SEED", "LIT_GEN_RUN_ID"):
-        monkeypatch.delenv(name, raising=False)
     torch.manual_seed(0)
+    yield
+    # left behind by a run in this process; fixtures of a wider scope would see it before the next test does
+    for name in ("PL_GLOBAL_SEED", "LIT_GEN_RUN_ID"):
+        os.environ.pop(name, None)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ $(BIN)/.installed: pyproject.toml
 
 venv: $(BIN)/.installed ## make the environment alone (.venv)
 
-demo: venv ## train a DCGAN on digits, test it, sample from it (about 3 minutes of training)
+demo: venv ## train a DCGAN on digits, test it, sample from it (under 3 minutes of training on two cores)
 	$(BIN)/lit-gen run --config configs/gan/dcgan_digits.yaml --loggers.upload_best false
 	@run=$$(ls -td runs/dcgan_digits/*/ | head -1); $(BIN)/lit-gen sample $$run --n 64 --out $${run}samples/grid.png
 
@@ -27,8 +27,8 @@ lint: venv ## ruff: lint and format check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-bench: venv ## measure ours beside bare PyTorch loops, torchvision and torchmetrics
-	$(BIN)/python -m benchmarks
+bench: venv ## measure ours beside bare PyTorch loops, torchvision and torchmetrics; ARGS="--root FOLDER --record"
+	$(BIN)/python -m benchmarks $(ARGS)
 
 tables: venv ## write README's tables from the records in results/
 	$(BIN)/python -m results.tables

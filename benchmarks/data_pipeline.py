@@ -46,9 +46,9 @@ def torchvision_loader(root: str, size: int, batch: int, workers: int) -> DataLo
     return DataLoader(data, batch, shuffle=True, num_workers=workers)
 
 
-def measure(root: str, size: int, batch: int, rounds: int, limit: int, download: bool) -> dict[str, list[float]]:
+def measure(root: str, size: int, batch: int, rounds: int, limit: int) -> dict[str, list[float]]:
     """Images per second of every contender, one value a round."""
-    data = MNIST(root, download=download, val_size=0, image_size=size, value_range="symmetric", batch_size=batch)
+    data = MNIST(root, val_size=0, image_size=size, value_range="symmetric", batch_size=batch)
     data.prepare_data()
     start = time.perf_counter()
     data.setup()
@@ -67,7 +67,6 @@ def measure(root: str, size: int, batch: int, rounds: int, limit: int, download:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--root", default="data", help="folder that holds MNIST/raw (default: %(default)s)")
-    parser.add_argument("--download", action="store_true", help="fetch MNIST into the root where it is missing")
     parser.add_argument("--size", type=int, default=32, help="side of the images")
     parser.add_argument("--batch", type=int, default=128, help="batch size")
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds")
@@ -75,7 +74,7 @@ def main() -> int:
     parser.add_argument("--record", action="store_true", help="write results/benchmarks/data_pipeline.json")
     args = parser.parse_args()
     try:
-        rates = measure(args.root, args.size, args.batch, args.rounds, args.limit, args.download)
+        rates = measure(args.root, args.size, args.batch, args.rounds, args.limit)
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

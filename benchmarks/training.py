@@ -32,6 +32,7 @@ from benchmarks.record import write_record
 from lit_gen.callbacks import SampleGrid, Throughput
 from lit_gen.cli.run import frozen_heap, quiet_lightning
 from lit_gen.core.checkpoint import AtomicCheckpointIO, RunCheckpoint
+from lit_gen.core.errors import UsageError
 from lit_gen.core.loggers import MetricsCSV
 from lit_gen.core.module import GenerativeModule
 from lit_gen.core.profiler import NoProfiler
@@ -102,13 +103,13 @@ def bare_dcgan(model: GAN, images: Tensor) -> Epoch:
 
 
 def make_vae(root: str) -> tuple[GenerativeModule, MNIST]:
-    data = MNIST(root, download=False, binarize="dynamic", batch_size=128, val_size=0)
+    data = MNIST(root, binarize="dynamic", batch_size=128, val_size=0)
     return VAE(optimizer=vae_adam), data
 
 
 def make_dcgan(root: str) -> tuple[GenerativeModule, MNIST]:
     # 40 batches a round: long enough to time, short enough to take turns often
-    data = MNIST(root, download=False, image_size=32, value_range="symmetric", batch_size=64, subset_size=2560)
+    data = MNIST(root, image_size=32, value_range="symmetric", batch_size=64, subset_size=2560)
     model = GAN(DCGANGenerator, DCGANDiscriminator, optimizer_g=gan_adam, optimizer_d=gan_adam, latent_dim=100)
     return model, data
 
@@ -185,7 +186,10 @@ def main() -> None:
     parser.add_argument("--root", default="data", help="folder of MNIST in torchvision's layout (default data)")
     parser.add_argument("--record", action="store_true", help="write results/benchmarks/CASE.json")
     options = parser.parse_args()
-    results = measure(options.case, options.rounds, options.root)
+    try:
+        results = measure(options.case, options.rounds, options.root)
+    except UsageError as error:
+        sys.exit(f"error: {error}")
     _, _, target, what = CASES[options.case]
     print(what)
     print(f"{'round':>6}{'bare images/s':>16}{'ours images/s':>16}{'ratio':>8}")

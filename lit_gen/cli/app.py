@@ -23,7 +23,7 @@ from lit_gen.core.launch import check_world_size, fill_trainer_arguments, launch
 from lit_gen.core.loggers import MetricsCSV, tensorboard_logger, wandb_logger
 from lit_gen.core.module import GenerativeModule
 from lit_gen.core.profiler import NoProfiler
-from lit_gen.core.run_dir import RunDir, experiment_name, write_atomically
+from lit_gen.core.run_dir import RunDir, experiment_name, git_state, write_atomically
 
 DEFAULT_SEED = 1
 # These may change when a run is continued, and take effect; everything else is part of what the run is.
@@ -124,6 +124,7 @@ class LitGenCLI(LightningCLI):
     # ---------------------------------------------------------------- instantiation
 
     def before_instantiate_classes(self) -> None:
+        git_state()
         if self.command not in TRAINING_COMMANDS:
             return
         if self.resumed:

@@ -17,6 +17,7 @@ import platform
 import re
 import subprocess
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -107,8 +108,12 @@ def write_atomically(path: Path, text: str) -> None:
     os.replace(temporary, path)
 
 
+@cache
 def git_state() -> dict[str, Any]:
-    """Commit and dirty flag of the source tree that this package runs from; both None outside a checkout."""
+    """Commit and dirty flag of the source tree that this package runs from; both None outside a checkout.
+
+    Read once a process: a run is of the commit that it started from, whatever is committed while it lasts.
+    """
     here = Path(__file__).resolve().parent
 
     def git(*args: str) -> str | None:

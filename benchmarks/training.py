@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.record import write_record
 from lit_gen.callbacks import SampleGrid, Throughput
-from lit_gen.cli.run import frozen_heap, quiet_lightning
+from lit_gen.cli.run import quiet_lightning
 from lit_gen.core.checkpoint import AtomicCheckpointIO, RunCheckpoint
 from lit_gen.core.errors import UsageError
 from lit_gen.core.loggers import MetricsCSV
@@ -174,8 +174,7 @@ def measure(case: str, rounds: int, root: str) -> list[dict[str, float]]:
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-        with frozen_heap():
-            trainer.fit(model, data)
+        trainer.fit(model, data)
     return turns.rounds[1:]
 
 

@@ -6,13 +6,14 @@ import copy
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import yaml
+from torch import Tensor
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = sorted((ROOT / "configs").glob("*/*.yaml"))
@@ -103,3 +104,10 @@ def only_run(folder: Path) -> Path:
     """The single run directory below ``runs/``."""
     (run,) = folder.glob("runs/*/*")
     return run
+
+
+def differing_weights(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> list[str]:
+    """Names of the tensors that are not bitwise equal in two state dicts (missing ones included)."""
+    return sorted(
+        name for name in a.keys() | b.keys() if name not in a or name not in b or not torch.equal(a[name], b[name])
+    )

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from lit_gen.core.checkpoint import AtomicCheckpointIO, RunCheckpoint, differing_weights, is_intact, newest_intact
+from lit_gen.core.checkpoint import AtomicCheckpointIO, RunCheckpoint, is_intact, newest_intact
 from lit_gen.core.ema import ExponentialMovingAverage
 from lit_gen.core.errors import DivergenceError, UsageError
 from lit_gen.core.images import ImageSpec
@@ -19,6 +19,7 @@ from lit_gen.core.loggers import MetricsCSV, has_wandb_key
 from lit_gen.core.module import GenerativeModule, gradient_norm
 from lit_gen.core.random import BatchKey, RowNoise, derive_seed
 from lit_gen.core.run_dir import RunDir, experiment_name, git_state, write_result
+from tests.conftest import differing_weights
 
 # ---------------------------------------------------------------- randomness
 

@@ -10,8 +10,8 @@ import yaml
 from pytorch_lightning import Callback
 
 from lit_gen.cli.app import LitGenCLI
-from lit_gen.core.checkpoint import differing_weights, load_model
-from tests.conftest import CONFIGS, ROOT, small
+from lit_gen.core.checkpoint import load_model
+from tests.conftest import CONFIGS, ROOT, differing_weights, small
 
 every_config = pytest.mark.parametrize("config", CONFIGS, ids=lambda path: f"{path.parent.name}/{path.stem}")
 

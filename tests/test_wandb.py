@@ -54,3 +54,9 @@ def test_offline_run_has_config_history_and_grids(tmp_path: Path) -> None:
     grids = list(stored.parent.glob("files/media/images/samples_*.png"))
     assert len(grids) >= 2
     assert "model-" in json.dumps([record for record in records if record["type"] in ("artifact", "request")])
+
+    lit_gen("run", "--resume", run, "--trainer.max_epochs", "3", cwd=tmp_path, WANDB_API_KEY="")
+    continued = [inspect(file, tmp_path) for file in run.glob("wandb/offline-run-*/*.wandb")]
+    ids = {record["run"]["run_id"] for records in continued for record in records if record["type"] == "run"}
+    assert len(continued) == 2
+    assert ids == {run.name}, "a resumed run continues the same W&B run"

@@ -124,7 +124,7 @@ class LitGenCLI(LightningCLI):
     # ---------------------------------------------------------------- instantiation
 
     def before_instantiate_classes(self) -> None:
-        git_state()
+        git_state()  # read once, here: before anything is trained
         if self.command not in TRAINING_COMMANDS:
             return
         if self.resumed:

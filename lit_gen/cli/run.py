@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 import sys
 import time
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +43,7 @@ def run(cli: LitGenCLI) -> None:
     resume_from = prepare_resume(cli) if cli.resumed else None
     say(f"run directory: {run_dir.path}")
     try:
-        with frozen_heap():
-            trainer.fit(model, datamodule=data, ckpt_path=resume_from)
+        trainer.fit(model, datamodule=data, ckpt_path=resume_from)
     except SystemExit as error:  # Lightning's way to leave after Ctrl-C
         raise KeyboardInterrupt from error
     if cli.command == "fit":
@@ -173,17 +169,6 @@ def run_record(cli: LitGenCLI, tested: Path, metrics: dict[str, float], seconds:
         "precision": str(trainer.precision),
         "seconds": seconds,
     }
-
-
-@contextmanager
-def frozen_heap() -> Iterator[None]:
-    """Keeps the garbage collector off the million objects that importing torch made: 1 % of a small model's time."""
-    gc.collect()
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
 
 
 def take_option(args: list[str], name: str) -> tuple[list[str], str | None]:

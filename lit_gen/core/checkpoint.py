@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ import torch
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
-from torch import Tensor
 
 from lit_gen.core.console import say, warn
 from lit_gen.core.errors import DivergenceError, UsageError
@@ -193,10 +191,3 @@ def rewind_fetched_batch(fit_loop: dict[str, Any]) -> None:
         progress[scope]["ready"] -= 1
     for loader in fit_loop["state_dict"].get("combined_loader", []):
         loader["batch"] -= 1
-
-
-def differing_weights(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> list[str]:
-    """Names of the tensors that are not bitwise equal in two state dicts (missing ones included)."""
-    return sorted(
-        name for name in a.keys() | b.keys() if name not in a or name not in b or not torch.equal(a[name], b[name])
-    )

@@ -48,6 +48,3 @@ class ExponentialMovingAverage(nn.Module):
 
     def train(self, mode: bool = True) -> "ExponentialMovingAverage":
         return super().train(False)
-
-    def forward(self, *args: Tensor | None) -> Tensor:
-        return self.average(*args)

@@ -27,3 +27,9 @@ class DivergenceError(LitGenError):
     def __init__(self, loss_name: str, step: int, value: float) -> None:
         super().__init__(f"training diverged: {loss_name} = {value} or its gradient is not finite at step {step}")
         self.loss_name, self.step, self.value = loss_name, step, value
+
+
+def require(condition: bool, name: str, value: object, accepted: str) -> None:
+    """Raises a UsageError that names the value and what is accepted, unless the condition holds."""
+    if not condition:
+        raise UsageError(f"{name} = {value}; accepted: {accepted}")

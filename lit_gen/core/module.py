@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any, ClassVar
 
@@ -32,6 +33,9 @@ class GenerativeModule(LightningModule):
 
     batches_per_step: int | None = None
     """None: ``training_step`` receives one :class:`ImageBatch`. An integer k: a list of up to k batches, one update."""
+
+    falls_in_training: ClassVar[str] = "train/loss"
+    """A value logged in training that falls when a few images are trained on again and again."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -96,6 +100,17 @@ class GenerativeModule(LightningModule):
         """
         raise NotImplementedError(f"{type(self).__name__} does not sample")
 
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Evaluation mode without autograd, and back."""
+        training = self.training
+        self.eval()
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            self.train(training)
+
     # ---------------------------------------------------------------- randomness
 
     def noise(self, batch: ImageBatch, name: str = "model") -> RowNoise:
@@ -113,7 +128,17 @@ class GenerativeModule(LightningModule):
         # The step that loggers see; Lightning's own counter can be one off after a resume.
         self.trainer.fit_loop.epoch_loop._batches_that_stepped = self.global_step
 
-    # ---------------------------------------------------------------- divergence
+    # ---------------------------------------------------------------- logging and divergence
+
+    def should_log(self) -> bool:
+        """Whether the logger takes this step: every call of ``self.log`` costs 50 to 100 microseconds."""
+        return (self.global_step + 1) % self.trainer.log_every_n_steps == 0
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        norm = gradient_norm([p for group in optimizer.param_groups for p in group["params"]])
+        self.check_finite(norm)
+        if self.should_log():
+            self.log("train/grad_norm", norm)
 
     def watch_loss(self, name: str, loss: Tensor) -> Tensor:
         """Names the loss about to be differentiated, for :meth:`check_finite`; returns it."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import torch
@@ -11,17 +9,16 @@ import torch.nn.functional as F
 from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
+from lit_gen.core.averages import AveragedModule
 from lit_gen.core.ema import ExponentialMovingAverage
-from lit_gen.core.errors import UsageError
+from lit_gen.core.errors import UsageError, require
 from lit_gen.core.images import ImageBatch, ImageSpec
-from lit_gen.core.module import GenerativeModule, gradient_norm
 from lit_gen.core.random import RowNoise
-from lit_gen.vae.evaluation import Averages
 from lit_gen.vae.likelihoods import Bernoulli, Likelihood
 from lit_gen.vae.networks import DecoderCallable, EncoderCallable, MLPDecoder, MLPEncoder
 
 
-class EncoderDecoder(GenerativeModule):
+class EncoderDecoder(AveragedModule):
     """An encoder, a decoder and a likelihood, trained by one optimizer on the mean over examples of ``terms()["loss"]``.
 
     Args:
@@ -40,9 +37,6 @@ class EncoderDecoder(GenerativeModule):
 
     conditional: ClassVar[bool] = False
     """Whether encoder and decoder take a one-hot label."""
-
-    measures: ClassVar[tuple[str, ...]] = ("loss",)
-    """Names that :meth:`measure` and ``test_step`` may average over examples."""
 
     def __init__(
         self,
@@ -65,7 +59,6 @@ class EncoderDecoder(GenerativeModule):
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
         self.ema_decay, self.compile_networks = ema_decay, compile
         self.ema: ExponentialMovingAverage | None = None
-        self.averages = Averages(self.measures)
 
     # ---------------------------------------------------------------- networks
 
@@ -92,17 +85,6 @@ class EncoderDecoder(GenerativeModule):
     def net(self, name: str) -> nn.Module:
         """A network by name: the trained one while training, the averaged one (if kept) otherwise."""
         return (self.networks if self.training or self.ema is None else self.ema.average)[name]
-
-    @contextmanager
-    def evaluating(self) -> Iterator[None]:
-        """Evaluation mode without autograd, and back."""
-        training = self.training
-        self.eval()
-        try:
-            with torch.no_grad():
-                yield
-        finally:
-            self.train(training)
 
     def one_hot(self, label: Tensor) -> Tensor | None:
         """The label as the networks take it, float32 ``[B, K]``; None for a model without labels.
@@ -135,16 +117,6 @@ class EncoderDecoder(GenerativeModule):
             self.log_dict(values, batch_size=batch.image.shape[0])
         return self.watch_loss("loss", loss)
 
-    def should_log(self) -> bool:
-        """Whether the logger takes this step: every call of ``self.log`` costs 50 to 100 microseconds."""
-        return (self.global_step + 1) % self.trainer.log_every_n_steps == 0
-
-    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        norm = gradient_norm([p for group in optimizer.param_groups for p in group["params"]])
-        self.check_finite(norm)
-        if self.should_log():
-            self.log("train/grad_norm", norm)
-
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)
         # Here and not in on_train_batch_end, which a checkpoint callback would precede.
@@ -162,23 +134,8 @@ class EncoderDecoder(GenerativeModule):
 
     # ---------------------------------------------------------------- evaluation
 
-    def on_validation_epoch_start(self) -> None:
-        self.averages.reset()
-
-    def validation_step(self, batch: ImageBatch, batch_idx: int) -> None:
-        self.averages.update(**self.measure(self.terms(batch.image, batch.label, self.noise(batch))))
-
-    def on_validation_epoch_end(self) -> None:
-        self.log_averages("val")
-
-    def on_test_epoch_start(self) -> None:
-        self.averages.reset()
-
-    def test_step(self, batch: ImageBatch, batch_idx: int) -> None:
-        self.validation_step(batch, batch_idx)
-
-    def on_test_epoch_end(self) -> None:
-        self.log_averages("test")
+    def evaluate(self, batch: ImageBatch) -> dict[str, Tensor]:
+        return self.measure(self.terms(batch.image, batch.label, self.noise(batch)))
 
     def predict_step(self, batch: ImageBatch, batch_idx: int) -> dict[str, Tensor]:
         """``code``: the encoder's mean (or code) of each image ``[B, Z]``; ``label``: as given."""
@@ -187,15 +144,3 @@ class EncoderDecoder(GenerativeModule):
     def code(self, image: Tensor, label: Tensor) -> Tensor:
         """The one latent vector ``[B, Z]`` that stands for each image."""
         raise NotImplementedError(f"{type(self).__name__} must implement code")
-
-    def log_averages(self, stage: str) -> dict[str, tuple[float, float]]:
-        """Logs the means under ``stage/name``; returns means and standard errors."""
-        values = self.averages.compute()
-        self.log_dict({f"{stage}/{name}": mean for name, (mean, _) in values.items()}, sync_dist=True)
-        return values
-
-
-def require(condition: bool, name: str, value: object, accepted: str) -> None:
-    """Raises a UsageError that names the value and what is accepted, unless the condition holds."""
-    if not condition:
-        raise UsageError(f"{name} = {value}; accepted: {accepted}")

@@ -11,9 +11,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from lit_gen.core.errors import require
 from lit_gen.core.random import RowNoise
 from lit_gen.vae.autoencoder import Autoencoder
-from lit_gen.vae.base import require
 
 Corruption = Literal["masking", "gaussian", "salt_and_pepper"]
 

@@ -1,13 +1,12 @@
-"""Estimators over many importance samples, and averages over examples that do not depend on how the data was divided."""
+"""Estimators over many importance samples."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
 CHUNK_ELEMENTS = {"cpu": 1 << 19, "other": 1 << 25}
 """Numbers that the decoder puts out at once, by kind of device. A CPU is twice as fast where they stay in its cache."""
@@ -41,41 +40,3 @@ def chunk_size(batch_size: int, params_per_example: int, samples: int, device_ty
     """Number of samples of a whole batch that :data:`CHUNK_ELEMENTS` allows; at least one."""
     elements = CHUNK_ELEMENTS["cpu" if device_type == "cpu" else "other"]
     return min(samples, max(1, elements // (batch_size * params_per_example)))
-
-
-class Averages(Metric):
-    """Means over examples with their standard errors, equal to the last bit for any number of processes.
-
-    Values are rounded to multiples of 2^-20 and squares to 2^-10, far below their sampling error, so that float64 sums are
-    exact (up to 8e9 nats) and do not depend on their order.
-
-    Args:
-        names: what may be averaged; a name that nobody updated is absent from the result.
-    """
-
-    full_state_update = False
-
-    def __init__(self, names: Sequence[str]) -> None:
-        super().__init__()
-        self.names = tuple(names)
-        for state in ("sums", "squares", "counts"):
-            self.add_state(state, torch.zeros(len(self.names), dtype=torch.float64), dist_reduce_fx="sum")
-
-    def update(self, **values: Tensor) -> None:
-        """Adds values, each ``[n]``, of n examples."""
-        for name, value in values.items():
-            index, value = self.names.index(name), value.detach().double()
-            self.sums[index] += (value * 2**20).round().sum() / 2**20
-            self.squares[index] += (value.square() * 2**10).round().sum() / 2**10
-            self.counts[index] += value.numel()
-
-    def compute(self) -> dict[str, tuple[float, float]]:
-        """Mean and standard error (ddof = 1; nan for one example) of every name that was updated."""
-        result = {}
-        for name, total, square, count in zip(
-            self.names, self.sums.tolist(), self.squares.tolist(), self.counts.tolist()
-        ):
-            if count:
-                variance = max(square - total**2 / count, 0.0) / (count - 1) if count > 1 else math.nan
-                result[name] = (total / count, math.sqrt(variance / count))
-        return result

@@ -18,10 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lit_gen.core.errors import UsageError
+from lit_gen.core.errors import UsageError, require
 from lit_gen.core.images import ImageSpec
 from lit_gen.core.random import RowNoise
-from lit_gen.vae.base import require
 from lit_gen.vae.evaluation import importance_bound
 from lit_gen.vae.gaussian import DiagonalGaussian
 from lit_gen.vae.objectives import elbo, kl_between

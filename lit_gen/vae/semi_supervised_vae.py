@@ -25,9 +25,9 @@ import torch.nn.functional as F
 from einops import rearrange, repeat
 from torch import Tensor, nn
 
+from lit_gen.core.errors import require
 from lit_gen.core.images import ImageSpec
 from lit_gen.core.random import RowNoise
-from lit_gen.vae.base import require
 from lit_gen.vae.evaluation import importance_bound
 from lit_gen.vae.gaussian import DiagonalGaussian, standard_normal_log_prob
 from lit_gen.vae.networks import EncoderCallable, MLPEncoder

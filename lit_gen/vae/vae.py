@@ -21,9 +21,10 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from lit_gen.core.errors import require
 from lit_gen.core.images import ImageBatch, ImageSpec
 from lit_gen.core.random import BatchKey, RowNoise
-from lit_gen.vae.base import EncoderDecoder, require
+from lit_gen.vae.base import EncoderDecoder
 from lit_gen.vae.evaluation import chunk_size, importance_bound
 from lit_gen.vae.gaussian import DiagonalGaussian, Parametrisation, standard_normal_log_prob
 from lit_gen.vae.objectives import elbo, kl_to_standard_normal, warmup

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import MultivariateNormal
 
+from lit_gen.core.averages import Averages
 from lit_gen.core.images import ImageSpec
 from lit_gen.core.random import BatchKey, RowNoise
 from lit_gen.vae import IWAE, VAE, Gaussian
-from lit_gen.vae.evaluation import Averages, chunk_size, importance_bound
+from lit_gen.vae.evaluation import chunk_size, importance_bound
 
 SHAPE, LATENT, STD = (1, 2, 3), 2, 0.6
 # Orthogonal columns: the posterior's covariance is then diagonal, so that an encoder can be exact.

@@ -65,7 +65,15 @@ class RowNoise:
 
     def __init__(self, key: BatchKey, rows: int, name: str, device: torch.device | str = "cpu") -> None:
         self.key, self.rows, self.device = key, rows, device
-        self.generator = seeded_generator(key.seed, name, device=device)
+        self.generator: torch.Generator | None = seeded_generator(key.seed, name, device=device)
+        self._drawn: dict[torch.Size, Tensor] = {}
+
+    @classmethod
+    def of(cls, generator: torch.Generator | None, rows: int, device: torch.device | str = "cpu") -> "RowNoise":
+        """Noise for rows that belong to no batch, from a generator; the device's global one where None."""
+        noise = cls(BatchKey(0, 0, rows), rows, "", "cpu")
+        noise.generator, noise.device = generator, device
+        return noise
 
     def _slice(self, whole: Tensor) -> Tensor:
         return whole[self.key.start : self.key.start + self.rows] if self.key.total != self.rows else whole
@@ -82,3 +90,18 @@ class RowNoise:
         """Integers 0 .. high-1 (int64), ``[rows, *event]``."""
         shape = (self.key.total, *event)
         return self._slice(torch.randint(high, shape, generator=self.generator, device=self.device))
+
+    # A Markov chain draws the same shapes a thousand times: into the same memory.
+
+    def uniform_like(self, x: Tensor) -> Tensor:
+        """Uniform noise in the shape of x ``[rows, ...]``; the next draw of this shape overwrites it."""
+        return self._slice(self._buffer(x).uniform_(generator=self.generator))
+
+    def normal_like(self, x: Tensor) -> Tensor:
+        """Standard normal noise in the shape of x ``[rows, ...]``; the next draw of this shape overwrites it."""
+        return self._slice(self._buffer(x).normal_(generator=self.generator))
+
+    def _buffer(self, x: Tensor) -> Tensor:
+        if x.shape not in self._drawn:
+            self._drawn[x.shape] = torch.empty(self.key.total, *x.shape[1:], dtype=x.dtype, device=x.device)
+        return self._drawn[x.shape]

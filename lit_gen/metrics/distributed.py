@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch.distributed as dist
+from torch import Tensor
 
 from lit_gen.core.errors import LitGenError
 
@@ -24,6 +25,15 @@ def rank() -> int:
 def world_size() -> int:
     """Number of processes."""
     return dist.get_world_size() if _initialised() else 1
+
+
+def mean_over_processes(value: Tensor) -> Tensor:
+    """The mean of a tensor over the processes, the same on each; the tensor itself where there is one process."""
+    if world_size() == 1:
+        return value
+    total = value.clone()
+    dist.all_reduce(total)
+    return total / world_size()
 
 
 def from_rank_zero(compute: Callable[[], T]) -> T:

@@ -22,13 +22,37 @@ def table(columns: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+NLL = {
+    "nll": "NLL", "nll_reverse": "by reverse AIS", "nll_raise": "by RAISE",
+    "nll_bound": "NLL bound", "nll_bound_reverse": "by reverse AIS",
+}  # fmt: skip
+
+
+def log_likelihood(short: str, value: float, record: dict[str, Any]) -> str:
+    """A negative log-likelihood with its standard error and what it is: a bound, exact, or with an estimated log Z."""
+    error = record["metrics"][f"test/{short}_stderr"]
+    about = record["estimators"].get(f"test/{short}", {})
+    relation, method = {"AIS": ("≈", " (AIS)"), "enumeration": ("=", "")}.get(about.get("method"), ("≤", ""))
+    if short not in ("nll", "nll_bound"):
+        relation = "≈"
+    images = f" ({about['images']} images)" if "images" in about else ""
+    return f"{NLL[short]} {relation} {value:.2f} ± {error:.2f} nats{method}{images}"
+
+
 def test_metrics(record: dict[str, Any]) -> str:
     """The metrics that decide, each with its error or its anchors."""
     shown, metrics = [], record["metrics"]
     for name, value in metrics.items():
         short = name.removeprefix("test/")
-        if short == "nll":
-            shown.append(f"NLL ≤ {value:.2f} ± {metrics['test/nll_stderr']:.2f} nats")
+        if short in NLL:
+            shown.append(log_likelihood(short, value, record))
+        if short in ("error", "error_before"):
+            shown.append(f"{'error' if short == 'error' else 'before fine-tuning'} {value:.2%}")
+        if short == "completion_error":
+            mean = metrics[f"{name}_mean_image"]
+            shown.append(f"completion error {value:.4f} (mean image {mean:.4f})")
+        if short.startswith("capacity_"):
+            shown.append(f"capacity at N = {short.removeprefix('capacity_')}: {value:.3f} N")
         anchors = record["estimators"].get(name, {}).get("anchors")
         if anchors and short.startswith(("fcd", "fid")):
             shown.append(f"{short} {value:.4g} (real {anchors['real']:.4g}, noise {anchors['noise']:.4g})")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import subprocess
 import sys
@@ -53,21 +52,35 @@ def small(config: Path, **trainer: Any) -> dict[str, Any]:
     experiment["loggers"] = {"wandb": False}
     experiment.pop("checkpoint", None)
     narrow(experiment["model"])
+    shorten_stages(experiment)
     experiment["data"] = on_digits(experiment["data"])
     return experiment
 
 
 def narrow(part: Any) -> None:
     """Makes the networks and estimators of a config small, in place."""
-    sizes = {"width": 8, "hidden": [24, 24], "nll_samples": 20, "embedding": 8}
+    sizes = {
+        "width": 8, "hidden": [24], "nll_samples": 20, "embedding": 8, "hidden_units": 24, "sample_steps": 5,
+        "posterior_steps": 4, "chains": 8, "burn_in": 5, "raise_examples": 4,
+    }  # fmt: skip
     if isinstance(part, dict):
         for key, value in part.items():
             if key in sizes and type(value) is type(sizes[key]):
-                part[key] = copy.copy(sizes[key])
+                part[key] = sizes[key] * len(value) if isinstance(value, list) else sizes[key]
             narrow(value)
     elif isinstance(part, list):
         for item in part:
             narrow(item)
+
+
+def shorten_stages(experiment: dict[str, Any]) -> None:
+    """Where a model is trained in stages, each becomes as long as the whole training was to be, in place."""
+    options, trainer = experiment["model"].get("init_args", {}), experiment["trainer"]
+    if "pretrain_epochs" in options:
+        epochs = trainer.get("max_epochs", 1)
+        options["pretrain_epochs"] = [epochs] * len(options["pretrain_epochs"])
+        options["fine_tune_epochs"] = epochs if options.get("fine_tune_epochs") else 0
+        trainer["max_epochs"] = -1  # their sum
 
 
 def on_digits(data: dict[str, Any]) -> dict[str, Any]:

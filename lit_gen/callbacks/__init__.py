@@ -2,11 +2,24 @@
 
 from typing import Any
 
+from lit_gen.callbacks.completion import Completion
+from lit_gen.callbacks.free_energy_gap import FreeEnergyGap
+from lit_gen.callbacks.pictures import Pictures
 from lit_gen.callbacks.progress import ProgressLines, progress_callback
 from lit_gen.callbacks.sample_grid import SampleGrid, to_grid
 from lit_gen.callbacks.throughput import Throughput
 
-__all__ = ["ProgressLines", "SampleGrid", "SampleQuality", "Throughput", "progress_callback", "to_grid"]
+__all__ = [
+    "Completion",
+    "FreeEnergyGap",
+    "Pictures",
+    "ProgressLines",
+    "SampleGrid",
+    "SampleQuality",
+    "Throughput",
+    "progress_callback",
+    "to_grid",
+]
 
 
 def __getattr__(name: str) -> Any:

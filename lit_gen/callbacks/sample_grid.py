@@ -17,23 +17,31 @@ from lit_gen.core.loggers import log_image
 from lit_gen.core.random import run_seed, seeded_generator
 
 
-def to_grid(images: Tensor, spec: ImageSpec, columns: int | None = None, min_side: int = 32) -> Tensor:
+def tiled(
+    images: Tensor, value_range: tuple[float, float], columns: int | None = None, min_side: int = 32, pad: float = 0.5
+) -> Tensor:
     """Tiles images into one picture in [0, 1]; small ones are enlarged by whole pixels.
 
     Args:
-        images: ``[N, C, H, W]`` in the spec's range.
-        spec: the data's spec.
+        images: ``[N, C, H, W]``.
+        value_range: what is drawn black and white.
         columns: images in a row; about a square where None.
         min_side: images smaller than this are enlarged to at least this many pixels.
+        pad: brightness of the lines between the images.
 
     Returns:
         float32 ``[3, height, width]``.
     """
-    low, high = spec.value_range
+    low, high = value_range
     unit = ((images.detach().float().cpu() - low) / (high - low)).clamp(0, 1)
     scale = -(-min_side // min(unit.shape[-2:]))
     unit = unit.repeat_interleave(scale, -2).repeat_interleave(scale, -1)
-    return make_grid(unit, nrow=columns or max(1, round(len(unit) ** 0.5)), padding=2, pad_value=0.5)
+    return make_grid(unit, nrow=columns or max(1, round(len(unit) ** 0.5)), padding=2, pad_value=pad)
+
+
+def to_grid(images: Tensor, spec: ImageSpec, columns: int | None = None) -> Tensor:
+    """:func:`tiled` for images in a spec's range."""
+    return tiled(images, spec.value_range, columns)
 
 
 class SampleGrid(Callback):

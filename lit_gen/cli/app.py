@@ -24,6 +24,7 @@ from lit_gen.core.loggers import MetricsCSV, tensorboard_logger, wandb_logger
 from lit_gen.core.module import GenerativeModule
 from lit_gen.core.profiler import NoProfiler
 from lit_gen.core.run_dir import RunDir, experiment_name, git_state, write_atomically
+from lit_gen.core.strategy import ManualDDPStrategy
 
 DEFAULT_SEED = 1
 # These may change when a run is continued, and take effect; everything else is part of what the run is.
@@ -167,8 +168,7 @@ class LitGenCLI(LightningCLI):
         if strategy == "auto" and several:
             strategy = "ddp"
         if strategy == "ddp" and not self.model.automatic_optimization:
-            # each of two optimizers uses a part of the parameters
-            return "ddp_find_unused_parameters_true"
+            return ManualDDPStrategy()
         return strategy
 
     def _plugins(self, plugins: Any) -> list:

@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import Any, NoReturn
 
-from lit_gen.core.errors import UsageError
+from lit_gen.core.errors import UsageError, require
 
 CHUNK = 256  # images drawn at once: memory does not grow with --n
 
@@ -20,53 +20,98 @@ class OneLineParser(argparse.ArgumentParser):
 
 
 def make_parser() -> OneLineParser:
-    parser = OneLineParser(prog="lit-gen sample", description="Images from a run or a checkpoint.", allow_abbrev=False)
+    parser = OneLineParser(
+        prog="lit-gen sample", description="Images from a run or a checkpoint: samples, or one of the pictures below.",
+        epilog="A .npz holds `images` [rows * n, C, H, W], row after row, `rows` (what each row is) and `value_range`.",
+        allow_abbrev=False,
+    )  # fmt: skip
     parser.add_argument("source", metavar="RUN_OR_CKPT", help="a run directory (its best checkpoint) or a checkpoint")
-    parser.add_argument("--n", type=int, default=64, help="number of images (default 64)")
+    parser.add_argument("--n", type=int, default=64, help="number of images, chains or filters (default 64)")
     parser.add_argument("--out", type=Path, default=Path("grid.png"), help="grid.png (default) or samples.npz")
     parser.add_argument("--seed", type=int, default=0, help="same seed, same images (default 0)")
     parser.add_argument("--class-label", type=int, help="the class of all images, for conditional models")
-    mode = parser.add_mutually_exclusive_group()
-    mode.add_argument("--interpolate", action="store_true", help="walk between four latent codes")
-    mode.add_argument("--reconstruct", action="store_true", help="test images, each above its reconstruction")
-    mode.add_argument(
-        "--complete", action="store_true", help="test images, what the model sees of them, its completion"
-    )
-    parser.add_argument("--hide", choices=("lower", "upper", "left", "right"), default="lower",
-                        help="the half that --complete hides (default lower)")  # fmt: skip
+    parser.add_argument("--chain-steps", type=int, metavar="N",
+                        help="length of the Markov chains behind samples, --complete and --denoise, for models that have "
+                        "them (default: the model's own)")  # fmt: skip
+    pictures = parser.add_argument_group("pictures (one of them)")
+    mode = pictures.add_mutually_exclusive_group()
+    for words, text in {
+        ("--interpolate",): "a walk between four latent codes",
+        ("--reconstruct",): "test images, each above its reconstruction",
+        ("--complete",): "test images, what the model sees of them (see --hide), its completion",
+        ("--filters",): "the weights of the first n hidden units, each by its own largest, zero in mid-grey",
+        ("--trajectory", "--over-time"): "chains of the model, a row for each number of steps (see --steps)",
+    }.items():
+        mode.add_argument(*words, dest="kind", action="store_const", const=words[0][2:], default="samples", help=text)
+    mode.add_argument("--denoise", type=float, metavar="FLIP",
+                      help="test images, the same with pixels flipped at this rate, what the model makes of those")  # fmt: skip
+    pictures.add_argument("--hide", choices=("lower", "upper", "left", "right"), default="lower",
+                          help="the half that --complete hides (default lower)")  # fmt: skip
+    pictures.add_argument("--steps", type=numbers, metavar="N,N,...",
+                          help="when --trajectory looks (default 1,10,100,1000)")  # fmt: skip
     return parser
+
+
+def numbers(text: str) -> list[int]:
+    """The integers of a list with commas."""
+    return [int(word) for word in text.split(",")]
+
+
+def checked_options(args: list[str]) -> argparse.Namespace:
+    """The options, with ``kind``: samples, or the picture that was asked for.
+
+    Raises:
+        UsageError: an option that is not known, out of range or without effect.
+    """
+    options = make_parser().parse_args(args)
+    if options.denoise is not None:
+        options.kind = "denoise"
+        require(0 < options.denoise < 0.5, "--denoise", options.denoise, "a number between 0 and 0.5")
+    for option in ("n", "chain_steps"):
+        value = getattr(options, option)
+        if value is not None and value < 1:
+            raise UsageError(f"--{option.replace('_', '-')} {value}: accepted is 1 or more")
+    if options.out.suffix not in (".png", ".npz"):
+        raise UsageError(f"--out {options.out}: accepted is a file name ending in .png or .npz")
+    if options.steps is not None:
+        if options.kind != "trajectory":
+            raise UsageError("--steps belongs to --trajectory")
+        if any(a >= b for a, b in zip([0, *options.steps], options.steps)):
+            raise UsageError(f"--steps {options.steps}: accepted are increasing numbers of 1 or more")
+    return options
 
 
 def main(command: str, args: list[str]) -> int:
     """Runs ``lit-gen sample``; returns the exit code."""
-    options = make_parser().parse_args(args)
-    if options.n < 1:
-        raise UsageError(f"--n {options.n}: accepted is 1 or more")
-    if options.out.suffix not in (".png", ".npz"):
-        raise UsageError(f"--out {options.out}: accepted is a file name ending in .png or .npz")
+    options = checked_options(args)
 
     # heavy imports only after the words are known to be right
     import torch
 
+    from lit_gen.callbacks.views import View
+    from lit_gen.cli.pictures import set_chain_steps, view
     from lit_gen.cli.run import checkpoint_of, quiet_lightning
     from lit_gen.core.checkpoint import load_model
 
     quiet_lightning()
     path = checkpoint_of(options.source)
     model = load_model(path)
+    if options.chain_steps is not None:
+        set_chain_steps(model, options.kind, options.chain_steps)
     generator = torch.Generator().manual_seed(options.seed)
     label = chosen_label(model, options.class_label, options.n)
-    columns = None
     with torch.no_grad():
-        if options.interpolate:
-            columns = max(2, round(math.sqrt(options.n)))
-            images = four_corner_walk(model, columns, label, generator)
-        elif options.reconstruct or options.complete:
-            images, columns = from_test_images(model, path, options, generator)
+        if options.kind == "samples":
+            seen = View(in_chunks(model, options.n, label, generator)[None], ("sample",), model.spec.value_range)
+        elif options.kind == "interpolate":
+            side = max(2, round(math.sqrt(options.n)))
+            walk = four_corner_walk(model, side, label, generator)
+            seen = View(walk[None], ("walk",), model.spec.value_range, columns=side)
         else:
-            images = in_chunks(model, options.n, label, generator)
+            seen = view(model, path, options, generator)
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    write(images, model.spec, options.out, columns)
+    write(seen, options.out)
+    images = seen.images.flatten(0, 1)
     print(f"{len(images)} images of shape {list(images.shape[1:])} from {path} -> {options.out}")
     return 0
 
@@ -124,76 +169,16 @@ def four_corner_walk(model: Any, side: int, label: Any, generator: Any) -> Any:
     return model.from_latent(z)
 
 
-def from_test_images(model: Any, checkpoint: Path, options: argparse.Namespace, generator: Any) -> tuple[Any, int]:
-    """Rows of test images, each above what the model makes of it; and the number of columns."""
-    import torch
-
-    method = "complete" if options.complete else "reconstruct"
-    if not hasattr(model, method):
-        raise UsageError(f"--{method}: a {type(model).__name__} cannot {method} images")
-    image, label = first_test_images(checkpoint, options.n)
-    if not getattr(model, "conditional", False):
-        label = None
-    if options.complete:
-        mask = half_hidden(image.shape[-2:], options.hide).expand(len(image), -1, -1, -1)
-        seen = torch.where(mask.bool(), torch.full_like(image, sum(model.spec.value_range) / 2), image)
-        rows = [image, seen, model.complete(image, mask, generator=generator)]
-    else:
-        rows = [image, model.reconstruct(image, label) if label is not None else model.reconstruct(image)]
-    columns = min(len(image), 16)
-    blocks = [row[start : start + columns] for start in range(0, len(image), columns) for row in rows]
-    return torch.cat(blocks), columns
-
-
-def half_hidden(size: Any, hide: str) -> Any:
-    """A mask ``[1, 1, H, W]``: 1 in the half that is hidden, 0 where the pixel is shown."""
-    import torch
-
-    mask = torch.zeros(1, 1, *size)
-    height, width = size
-    rows = {"lower": slice(height // 2, None), "upper": slice(None, height // 2)}.get(hide, slice(None))
-    columns = {"left": slice(None, width // 2), "right": slice(width // 2, None)}.get(hide, slice(None))
-    mask[:, :, rows, columns] = 1
-    return mask
-
-
-def first_test_images(checkpoint: Path, n: int) -> tuple[Any, Any]:
-    """The first n test images and labels of the data that the run was made with.
-
-    Raises:
-        UsageError: the checkpoint does not lie in a run directory.
-    """
-    import torch
-    import yaml
-    from jsonargparse import ArgumentParser
-    from pytorch_lightning import LightningDataModule
-
-    config = checkpoint.resolve().parent.parent / "config.yaml"
-    if not config.is_file():
-        raise UsageError(f"{checkpoint} does not lie in a run directory, whose config.yaml would name the test images")
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_subclass_arguments(LightningDataModule, "data")
-    data = parser.instantiate_classes(parser.parse_object({"data": yaml.safe_load(config.read_text())["data"]})).data
-    data.prepare_data()
-    data.setup("test")
-    images, labels = [], []
-    for batch in data.test_dataloader():
-        batch = data.on_after_batch_transfer(batch, 0)
-        images.append(batch.image)
-        labels.append(batch.label)
-        if sum(map(len, images)) >= n:
-            break
-    return torch.cat(images)[:n], torch.cat(labels)[:n]
-
-
-def write(images: Any, spec: Any, out: Path, columns: int | None) -> None:
-    """Writes a grid as PNG, or the raw array (float32, in the spec's range) as NPZ."""
+def write(view: Any, out: Path) -> None:
+    """Writes a view as a PNG picture, or as an NPZ array: float32, in the spec's range (filters: as they are)."""
     import numpy as np
     from torchvision.utils import save_image
 
-    from lit_gen.callbacks.sample_grid import to_grid
-
     if out.suffix == ".png":
-        save_image(to_grid(images, spec, columns), out)
-    else:
-        np.savez(out, images=images.float().cpu().numpy(), value_range=np.array(spec.value_range))
+        save_image(view.draw(), out)
+        return
+    images = view.images.flatten(0, 1).float().cpu().numpy()
+    largest = abs(images).max()
+    np.savez(
+        out, images=images, rows=np.array(view.rows), value_range=np.array(view.value_range or (-largest, largest))
+    )

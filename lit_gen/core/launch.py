@@ -87,6 +87,8 @@ def fill_trainer_arguments(
     Raises:
         UsageError: the user's numbers and the launcher's differ.
     """
+    if isinstance(devices, str) and devices.isdigit():  # as the command line gives it
+        devices = int(devices)
     if not env.launcher:
         return devices, nodes
     asked = len(devices) if isinstance(devices, list) else devices

@@ -34,8 +34,8 @@ class GenerativeModule(LightningModule):
     batches_per_step: int | None = None
     """None: ``training_step`` receives one :class:`ImageBatch`. An integer k: a list of up to k batches, one update."""
 
-    falls_in_training: ClassVar[str] = "train/loss"
-    """A value logged in training that falls when a few images are trained on again and again."""
+    falls_in_training: ClassVar[str | None] = "train/loss"
+    """A value logged in training that falls when a few images are trained on again and again; None: there is no optimizer."""
 
     def __init__(self) -> None:
         super().__init__()

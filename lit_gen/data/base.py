@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any, Literal
 
 import torch
@@ -220,6 +221,20 @@ class ImageDataModule(LightningDataModule):
         examples = self.split(split)
         numbers, labels = examples.index.split(batch_size), examples.true_label.split(batch_size)
         return zip(examples.clean.stream(numbers), labels) if len(examples) else iter(())
+
+    def eval_batches(self, split: str, limit: int | None = None) -> Iterator[ImageBatch]:
+        """A split, "train" too, as a model sees it in evaluation: fixed order, no augmentation, always the same noise.
+
+        The batches are those that one process evaluates, on the CPU, whatever process asks; they end after ``limit`` rows.
+        """
+        examples, transform = self.split(split), self.transform("val")
+        left = len(examples) if limit is None else limit
+        plan = EvalPlan(len(examples), self.eval_batch_size, split)
+        planned = list(islice(plan.batches(), -(-left // plan.rows)))
+        for batch in examples.stream(planned, transform):
+            # a cut batch keeps its key, and with it the noise of its rows
+            yield batch._replace(image=batch.image[:left], label=batch.label[:left])
+            left -= len(batch.image)
 
     # ---------------------------------------------------------------- loaders
 

@@ -10,7 +10,7 @@ from einops import rearrange
 from torch import Tensor
 from torchmetrics import MeanMetric, MetricCollection
 
-from lit_gen.core.errors import UsageError
+from lit_gen.core.errors import require
 from lit_gen.core.images import ImageBatch, ImageSpec
 from lit_gen.core.module import GenerativeModule
 from lit_gen.core.random import BatchKey, run_seed, seeded_generator
@@ -46,9 +46,7 @@ class AssociativeMemory(GenerativeModule):
     falls_in_training: ClassVar[str | None] = None
     """No loss falls: storing is done in one pass."""
 
-    def __init__(
-        self, patterns: int = 10, balanced: bool = False, flip: float = 0.1, recalled: float = 0.95
-    ) -> None:
+    def __init__(self, patterns: int = 10, balanced: bool = False, flip: float = 0.1, recalled: float = 0.95) -> None:
         super().__init__()
         self.save_hyperparameters()
         self.automatic_optimization = False
@@ -249,9 +247,3 @@ def global_rows(rows: Tensor, key: BatchKey) -> Tensor:
     whole[key.start : key.start + rows.shape[0]] = rows
     dist.all_reduce(whole)
     return whole
-
-
-def require(condition: bool, name: str, value: object, accepted: str) -> None:
-    """Raises a UsageError that names the value and what is accepted, unless the condition holds."""
-    if not condition:
-        raise UsageError(f"{name} = {value}; accepted: {accepted}")

@@ -22,13 +22,13 @@ class BoltzmannImages(AveragedModule):
     Attributes:
         machine: the machine.
         base_rate: ``[K]``, probabilities of independent units from which chains start.
-        hidden, temperature, scan, positive_sweeps, sample_steps, posterior_steps, pixels: as in
+        hidden_units, temperature, scan, positive_sweeps, sample_steps, posterior_steps, pixels: as in
             :class:`lit_gen.energy.BoltzmannMachine`.
     """
 
     machine: FullyConnected
     base_rate: Tensor
-    hidden: int
+    hidden_units: int
     temperature: float
     scan: Scan
     positive_sweeps: int
@@ -39,8 +39,8 @@ class BoltzmannImages(AveragedModule):
     # ---------------------------------------------------------------- chains
 
     @property
-    def hidden_units(self) -> Tensor:
-        """Numbers of the hidden units."""
+    def hidden_numbers(self) -> Tensor:
+        """Numbers of the hidden units, which come after the visible ones."""
         return torch.arange(self.spec.dim, self.machine.units, device=self.device)
 
     def sweeps(self, state: Tensor, **options: Any) -> SequentialSweeps:
@@ -50,16 +50,16 @@ class BoltzmannImages(AveragedModule):
 
     def infer(self, visible: Tensor, noise: RowNoise) -> Tensor:
         """Visible values and a sample of the hidden units given them, ``[N, K]``: Gibbs sweeps from a random start."""
-        hidden = (noise.uniform(self.hidden) < 0.5).to(visible)
-        sweeps = self.sweeps(torch.cat([visible, hidden], 1), units=self.hidden_units)
+        hidden = (noise.uniform(self.hidden_units) < 0.5).to(visible)
+        sweeps = self.sweeps(torch.cat([visible, hidden], 1), units=self.hidden_numbers)
         for _ in range(self.positive_sweeps):
             sweeps.sweep(noise)
         return sweeps.state
 
     def mean_field(self, visible: Tensor) -> Tensor:
         """Visible values and the means of the factorial q(h) that is nearest to p(h | v), by coordinate ascent, ``[N, K]``."""
-        hidden = visible.new_full((len(visible), self.hidden), 0.5)
-        sweeps = self.sweeps(torch.cat([visible, hidden], 1), units=self.hidden_units)
+        hidden = visible.new_full((len(visible), self.hidden_units), 0.5)
+        sweeps = self.sweeps(torch.cat([visible, hidden], 1), units=self.hidden_numbers)
         for _ in range(self.positive_sweeps):
             sweeps.mean_field_sweep()
         return sweeps.state
@@ -122,9 +122,9 @@ class BoltzmannImages(AveragedModule):
         of it or a sample, as in :meth:`complete`.
 
         Raises:
-            UsageError: flip is not between 0 and 1/2.
+            UsageError: flip is not between 0 and 1.
         """
-        require(0 < flip < 0.5, "flip", flip, "0 < flip < 0.5")
+        require(0 < flip < 1, "flip", flip, "0 < flip < 1")
         noise = RowNoise.of(generator, len(image), self.device)
         start = self.start(noise)
         field = torch.zeros_like(start)
@@ -156,4 +156,4 @@ class BoltzmannImages(AveragedModule):
     def filters(self) -> Tensor:
         """Couplings of each hidden unit (of each pixel where there is none) to the pixels, ``[n, C, H, W]``."""
         weight = self.machine.weight
-        return self.to_images(weight[self.spec.dim :] if self.hidden else weight)
+        return self.to_images(weight[self.spec.dim :] if self.hidden_units else weight)

@@ -25,16 +25,19 @@ from torch import Tensor
 
 from lit_gen.core.errors import UsageError, require
 from lit_gen.core.images import ImageBatch, ImageSpec
-from lit_gen.core.module import gradient_norm
 from lit_gen.core.random import RowNoise, run_seed, seeded_generator
 from lit_gen.energy import fully_connected_likelihood as likelihood
 from lit_gen.energy.boltzmann_images import BoltzmannImages
 from lit_gen.energy.chains import PersistentChains
+from lit_gen.energy.data_mean import mean_state
 from lit_gen.energy.fully_connected import FullyConnected, Moments
 from lit_gen.energy.samplers import LogZ
 from lit_gen.energy.sequential_sweeps import Scan
 from lit_gen.energy.units import ENUMERABLE
 from lit_gen.metrics.distributed import world_size
+
+SMOOTHING = 0.01
+"""Weight of the uniform distribution in the base rates: no pixel is impossible."""
 
 
 class BoltzmannMachine(BoltzmannImages):
@@ -45,7 +48,7 @@ class BoltzmannMachine(BoltzmannImages):
     gives ``nll_bound``, the variational bound of :meth:`log_prob` with log Z estimated by AIS.
 
     Args:
-        hidden: number of hidden units, 0 or more.
+        hidden_units: number of hidden units, 0 or more.
         temperature: T.
         gradient: ``gibbs``, or ``exact`` by enumeration of all states (at most 20 units).
         positive: how hidden units settle given an image, ``gibbs`` or ``mean_field``.
@@ -53,8 +56,8 @@ class BoltzmannMachine(BoltzmannImages):
         negative_sweeps: sweeps of the persistent chains for each update.
         n_chains: number of persistent chains, over all processes.
         scan: visit the units in a ``systematic`` order or ``shuffled`` in each sweep.
-        centre: train the centred machine, with the pixels' means and 1/2 (hidden units) as offsets.
-        init_std: standard deviation of the initial couplings.
+        centred: train the centred machine, with the pixels' means and 1/2 (hidden units) as offsets.
+        weight_std: standard deviation of the initial couplings.
         optimizer: parameters -> optimizer; its weight decay acts on the couplings only.
         scheduler: optimizer -> learning rate scheduler, stepped once an epoch.
         sample_steps: sweeps of a chain from the pixels' means to a sample.
@@ -76,7 +79,7 @@ class BoltzmannMachine(BoltzmannImages):
 
     def __init__(
         self,
-        hidden: int = 100,
+        hidden_units: int = 100,
         temperature: float = 1.0,
         gradient: Literal["gibbs", "exact"] = "gibbs",
         positive: Literal["gibbs", "mean_field"] = "gibbs",
@@ -84,8 +87,8 @@ class BoltzmannMachine(BoltzmannImages):
         negative_sweeps: int = 5,
         n_chains: int = 100,
         scan: Scan = "systematic",
-        centre: bool = True,
-        init_std: float = 0.01,
+        centred: bool = True,
+        weight_std: float = 0.01,
         optimizer: OptimizerCallable = torch.optim.SGD,
         scheduler: LRSchedulerCallable | None = None,
         sample_steps: int = 1000,
@@ -96,7 +99,7 @@ class BoltzmannMachine(BoltzmannImages):
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
-        sizes = {"hidden": 0, "positive_sweeps": 1, "negative_sweeps": 1, "n_chains": 1, "sample_steps": 1,
+        sizes = {"hidden_units": 0, "positive_sweeps": 1, "negative_sweeps": 1, "n_chains": 1, "sample_steps": 1,
                  "posterior_steps": 1, "ais_steps": 1, "ais_chains": 2}  # fmt: skip
         choices = {"gradient": ("gibbs", "exact"), "positive": ("gibbs", "mean_field"),
                    "scan": ("systematic", "shuffled"), "pixels": ("mean", "sample")}  # fmt: skip
@@ -105,8 +108,13 @@ class BoltzmannMachine(BoltzmannImages):
         for name, accepted in choices.items():
             require(self.hparams[name] in accepted, name, self.hparams[name], ", ".join(accepted))
         require(temperature > 0, "temperature", temperature, "temperature > 0")
-        require(init_std >= 0, "init_std", init_std, "init_std >= 0")
-        self.hidden, self.temperature, self.init_std, self.centre = hidden, temperature, init_std, centre
+        require(weight_std >= 0, "weight_std", weight_std, "weight_std >= 0")
+        self.hidden_units, self.temperature, self.weight_std, self.centred = (
+            hidden_units,
+            temperature,
+            weight_std,
+            centred,
+        )
         self.gradient, self.positive, self.scan, self.pixels = gradient, positive, scan, pixels
         self.positive_sweeps, self.negative_sweeps = positive_sweeps, negative_sweeps
         self.sample_steps, self.posterior_steps = sample_steps, posterior_steps
@@ -122,8 +130,8 @@ class BoltzmannMachine(BoltzmannImages):
                 "BoltzmannMachine takes binary pixels, the data has grey levels: set data.init_args.binarize"
             )
         if self.gradient == "exact":
-            likelihood.check_enumerable(spec.dim + self.hidden, "gradient: exact")
-        self.machine = FullyConnected(spec.dim, self.hidden, self.temperature, self.init_std)
+            likelihood.check_enumerable(spec.dim + self.hidden_units, "gradient: exact")
+        self.machine = FullyConnected(spec.dim, self.hidden_units, self.temperature, self.weight_std)
         self.register_buffer("base_rate", torch.full((self.machine.units,), 0.5))
         self.register_buffer("prepared", torch.zeros((), dtype=torch.int64))
 
@@ -131,11 +139,9 @@ class BoltzmannMachine(BoltzmannImages):
         """Before the first update: biases (Hinton 2010, section 8.1), offsets and the start of chains from the data's means."""
         if self.prepared:
             return
-        count, total = 0, torch.zeros(self.spec.dim, dtype=torch.float64)
-        for pixels, _ in self.trainer.datamodule.clean_batches("train"):
-            count, total = count + len(pixels), total + pixels.flatten(1).double().sum(0) / 255
-        self.base_rate[: self.spec.dim] = ((total + 1) / (count + 2)).to(self.base_rate)
-        self.machine.start_at(self.base_rate, self.centre)
+        mean = mean_state(self.trainer.datamodule, lambda image, label: image.flatten(1))
+        self.base_rate[: self.spec.dim] = mean.to(self.base_rate) * (1 - SMOOTHING) + 0.5 * SMOOTHING
+        self.machine.start_at(self.base_rate, self.centred)
         self.prepared += 1
 
     # ---------------------------------------------------------------- training
@@ -167,13 +173,10 @@ class BoltzmannMachine(BoltzmannImages):
                     noise = self.chains.noise(batch.key, self.device)
                     model = Moments.of(self.negative_phase(noise), share)
             loss = (self.machine.expected_energy(data) - self.machine.expected_energy(model)) / self.temperature
-            if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:
+            if self.should_log():
                 values = {f"train/{name}": value.mean() for name, value in self.measure(state).items()}
                 self.log_dict({"train/loss": loss.detach(), **values}, batch_size=len(visible))
         return self.watch_loss("loss", loss)
-
-    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        self.check_finite(gradient_norm(self.machine.parameters()))
 
     def configure_optimizers(self) -> Any:
         machine = self.machine
@@ -243,6 +246,11 @@ class BoltzmannMachine(BoltzmannImages):
             about |= {"bound": "variational (mean field)", "log_z": "AIS", "ais_steps": self.ais_steps,
                       "ais_chains": self.ais_chains, "log_z_interval": [log_z.lower, log_z.upper]}  # fmt: skip
         self.estimators[f"test/{name}"] = about
+
+    def predict_step(self, batch: ImageBatch, batch_idx: int) -> dict[str, Tensor]:
+        """``code``: means of the hidden units given each image, by mean field; ``free_energy`` in nats; ``label``."""
+        code = self.mean_field(batch.image.flatten(1))[:, self.spec.dim :]
+        return {"code": code, "free_energy": self.free_energy(batch.image), "label": batch.label}
 
     @torch.no_grad()
     def log_partition(self) -> LogZ:

@@ -16,8 +16,8 @@ from lit_gen.metrics.distributed import from_rank_zero
 
 LEVEL = 0.9  # recall rate that defines the capacity of one N
 LOADS = {
-    "hebbian": (0.06, 0.08, 0.10, 0.11, 0.12, 0.13, 0.14, 0.15, 0.16, 0.17, 0.18, 0.20, 0.22, 0.25),
-    "pseudo_inverse": (0.1, 0.2, 0.3, 0.4, 0.45, 0.5, 0.55, 0.6, 0.7, 0.8, 0.9, 0.95),
+    "hebbian": (0.06, 0.08, 0.10, 0.11, 0.12, 0.13, 0.14, 0.15, 0.16, 0.17, 0.18, 0.20, 0.24),
+    "pseudo_inverse": (0.1, 0.2, 0.3, 0.4, 0.45, 0.5, 0.55, 0.6, 0.7, 0.8, 0.95),
 }
 
 
@@ -54,7 +54,7 @@ class CapacityCurve(Callback):
         pseudo_inverse: bool = True,
         seed: int = 0,
     ) -> None:
-        sizes, trials = sizes or [200, 1000], trials or [100, 4]
+        sizes, trials = sizes or [200, 1000], trials or [100, 6]
         if sizes != sorted(set(sizes)) or sizes[0] < 2:
             raise UsageError(f"sizes = {sizes}; accepted: ascending numbers of units, 2 or more")
         if len(trials) != len(sizes) or min(trials) < 1:
@@ -139,26 +139,30 @@ def draw(curves: list[RecallCurve], estimates: dict[str, float], path: Path) -> 
     left, *rest = figure.subplots(1, len(rules), squeeze=False)[0]
     colours = {units: f"C{i}" for i, units in enumerate(sorted({curve.units for curve in curves}))}
     for curve in (c for c in curves if c.rule == "hebbian"):
-        plot(left, curve, colours[curve.units], f"N = {curve.units:,}, {start_name(curve)}")
+        capacity = "" if curve.flip else f": capacity {estimates[f'test/capacity_{curve.units}']:.3f}"
+        plot(left, curve, colours[curve.units], f"N = {curve.units:,}, {start_name(curve)}{capacity}")
+    left.axhline(LEVEL, color="0.5", linewidth=0.8, linestyle="-.", label=f"{LEVEL:.0%} recalled: the capacity")
     left.axvline(ALPHA_C, color="black", linewidth=1, linestyle=":", label=rf"$\alpha_c$ = {ALPHA_C}, $N \to \infty$")
     if math.isfinite(crossing := estimates.get("test/capacity_crossing", math.nan)):
-        left.axvspan(crossing - 5e-4, crossing + 5e-4, color="C3", alpha=0.5, label=f"the two sizes cross at {crossing:.3f}")
+        left.axvline(crossing, color="C3", linewidth=1, label=f"the sizes' curves cross at {crossing:.3f}")
+    left.set_xlim(left=0)
     left.set_title("Hebbian rule: the transition sharpens as N grows")
     for axes in rest:
         for curve in curves:
             largest = curve.units == max(colours)
             if curve.rule == "pseudo_inverse" or largest:
-                name = f"{curve.rule.replace('_', '-')}, N = {curve.units:,}, {start_name(curve)}"
-                plot(axes, curve, colours[curve.units] if curve.rule == "pseudo_inverse" else "0.6", name)
+                inverse = curve.rule == "pseudo_inverse"
+                name = f"N = {curve.units:,}, {start_name(curve)}" if inverse else f"Hebbian, {start_name(curve)}"
+                plot(axes, curve, colours[curve.units] if inverse else "0.6", name)
         axes.axvline(ALPHA_C, color="black", linewidth=1, linestyle=":")
-        axes.set_title("Both rules: the pseudo-inverse keeps patterns fixed up to N")
+        axes.set_title("Pseudo-inverse rule: patterns stay fixed up to N")
         axes.set_xlim(0, 1)
     for axes in (left, *rest):
         axes.set_xlabel(r"load $\alpha$ = patterns / N")
         axes.set_ylabel(f"recall rate (final overlap $\\geq$ {RECALLED})")
         axes.set_ylim(-0.03, 1.03)
         axes.grid(alpha=0.3)
-        axes.legend(fontsize=8.5, loc="lower left")
+        axes.legend(fontsize=8, loc="lower left" if axes is left else "center right")
     figure.savefig(path, dpi=130)
 
 

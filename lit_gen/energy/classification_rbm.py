@@ -53,6 +53,8 @@ class ClassificationRBM(RBM):
         require(discriminative_weight >= 0, "discriminative_weight", discriminative_weight, "0 or more")
         require(generative_weight + discriminative_weight > 0, "generative_weight", 0,
                 "more than 0 where discriminative_weight is 0")  # fmt: skip
+        require(self.partition.raise_examples == 0, "partition.raise_examples", self.partition.raise_examples,
+                "0: RAISE would be of image and label together")  # fmt: skip
         self.generative_weight, self.discriminative_weight = generative_weight, discriminative_weight
 
     # ---------------------------------------------------------------- the machine

@@ -37,7 +37,8 @@ class DeepEnergyModel(AveragedModule):
 
     ``score_error`` (see :func:`~lit_gen.energy.score_matching.score_error`), at the data's noise level, is comparable between
     objectives and hyper-parameters; ``energy_gap`` is the mean energy of held-out data less that of the chains,
-    near 0 where the chains have the data's distribution.
+    near 0 where the chains have the data's distribution. The energies of held-out data are those of images with the noise
+    that the objective puts on its training images.
 
     Args:
         network: (image shape) -> network.
@@ -159,7 +160,8 @@ class DeepEnergyModel(AveragedModule):
     # ---------------------------------------------------------------- evaluation
 
     def evaluate(self, batch: ImageBatch) -> dict[str, Tensor]:
-        values = {"energy": self.energy(batch.image), **self.errors(self.averaged, batch)}
+        noised = batch.image + self.objective.sigma * self.noise(batch, "noised").normal(*self.spec.shape)
+        values = {"energy": self.energy(noised), **self.errors(self.averaged, batch)}
         if self.chains is None:
             loss = self.objective.terms(self.averaged, batch.image, self.noise(batch), None)["loss"]
             values["loss"] = loss.expand(len(batch.image))

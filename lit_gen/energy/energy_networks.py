@@ -45,6 +45,19 @@ def check_widths(name: str, widths: Sequence[int]) -> None:
     require(all(width >= 1 for width in widths), name, list(widths), "integers of 1 or more")
 
 
+def initialise(network: nn.Module) -> None:
+    """He's normal weights, zero biases: the first gradient in the pixels is neither lost nor blown up by the depth.
+
+    References:
+        He et al., Delving deep into rectifiers, ICCV 2015 (arXiv:1502.01852), section 2.2.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
 def constrain_spectrum(network: nn.Module) -> None:
     r"""Divides every weight by its largest singular value, in place: the energy's slope is bounded.
 
@@ -60,13 +73,23 @@ def constrain_spectrum(network: nn.Module) -> None:
 
 
 class EnergyNetwork(nn.Module):
-    """Layers that end in one number for each image. A subclass fills ``layers``.
+    """Layers that end in one number for each image; the last has no bias, for a constant is no part of an energy.
+
+    Args:
+        layers: all but the last.
+        features: length of what they put out.
+        spectral_norm: see :func:`constrain_spectrum`.
 
     Shape:
         image ``[B, C, H, W]`` -> ``[B]``.
     """
 
-    layers: nn.Sequential
+    def __init__(self, layers: Sequence[nn.Module], features: int, spectral_norm: bool) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*layers, nn.Linear(features, 1, bias=False))
+        initialise(self)
+        if spectral_norm:
+            constrain_spectrum(self)
 
     def forward(self, image: Tensor) -> Tensor:
         return self.layers(image).squeeze(1)
@@ -92,14 +115,12 @@ class MLPEnergy(EnergyNetwork):
         activation: Activation = "swish",
         spectral_norm: bool = False,
     ) -> None:
-        super().__init__()
         check_widths("hidden", hidden)
         layers: list[nn.Module] = [nn.Flatten()]
-        for inputs, outputs in pairwise([math.prod(image_shape), *hidden]):
+        sizes = [math.prod(image_shape), *hidden]
+        for inputs, outputs in pairwise(sizes):
             layers += [nn.Linear(inputs, outputs), activation_layer(activation)]
-        self.layers = nn.Sequential(*layers, nn.Linear([math.prod(image_shape), *hidden][-1], 1))
-        if spectral_norm:
-            constrain_spectrum(self)
+        super().__init__(layers, sizes[-1], spectral_norm)
 
 
 class ConvEnergy(EnergyNetwork):
@@ -128,7 +149,6 @@ class ConvEnergy(EnergyNetwork):
         activation: Activation = "swish",
         spectral_norm: bool = False,
     ) -> None:
-        super().__init__()
         check_widths("width", [width, max_width])
         channels, height, wide = image_shape
         layers: list[nn.Module] = [nn.Conv2d(channels, width, 3, padding=1), activation_layer(activation)]
@@ -138,6 +158,4 @@ class ConvEnergy(EnergyNetwork):
             layers += [nn.ZeroPad2d((0, wide % 2, 0, height % 2))] if height % 2 or wide % 2 else []
             layers += [nn.Conv2d(width, wider, 4, 2, 1), activation_layer(activation)]
             width, height, wide = wider, (height + 1) // 2, (wide + 1) // 2
-        self.layers = nn.Sequential(*layers, nn.Flatten(), nn.Linear(width * height * wide, 1))
-        if spectral_norm:
-            constrain_spectrum(self)
+        super().__init__([*layers, nn.Flatten()], width * height * wide, spectral_norm)

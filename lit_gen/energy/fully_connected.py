@@ -49,7 +49,7 @@ class FullyConnected(nn.Module):
         visible: number of visible units.
         hidden: number of hidden units.
         temperature: T.
-        init_std: standard deviation of the couplings before training.
+        weight_std: standard deviation of the couplings before training.
 
     References:
         Montavon and Müller, Deep Boltzmann machines and the centering trick, Neural Networks: Tricks of the Trade 2012.
@@ -59,14 +59,14 @@ class FullyConnected(nn.Module):
     columns: Tensor
     offset: Tensor
 
-    def __init__(self, visible: int, hidden: int, temperature: float = 1.0, init_std: float = 0.01) -> None:
+    def __init__(self, visible: int, hidden: int, temperature: float = 1.0, weight_std: float = 0.01) -> None:
         super().__init__()
         self.visible, self.hidden, self.temperature = visible, hidden, temperature
         rows, columns = torch.triu_indices(self.units, self.units, 1)
         self.register_buffer("rows", rows, persistent=False)
         self.register_buffer("columns", columns, persistent=False)
         self.register_buffer("offset", torch.zeros(self.units))
-        self.couplings = nn.Parameter(torch.randn(len(rows)) * init_std)
+        self.couplings = nn.Parameter(torch.randn(len(rows)) * weight_std)
         self.centred_bias = nn.Parameter(torch.zeros(self.units))
 
     @property

@@ -6,7 +6,7 @@ units it is rounded: patterns fail one by one over a range of loads that shrinks
 the final overlap is at least 0.9, between the two values. Two estimates of the transition:
 
 * the *capacity* of one N: the load up to which 90 % of the patterns are recalled. The load at which half of them are, the
-  obvious choice, depends much more on N: it is 0.19 for N = 200, 0.16 for N = 1,000, and falls slowly to 0.138.
+  obvious choice, depends much more on N: it is 0.20 for N = 200, 0.17 for N = 1,000, and falls slowly to 0.138.
 * the *crossing* of the recall rates of two N: below :math:`\alpha_c` the larger network recalls more, above it less. It
   chooses no level, and finite size moves it least.
 

@@ -7,8 +7,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from lit_gen.core.errors import require
 from lit_gen.core.images import ImageSpec
-from lit_gen.energy.associative_memory import AssociativeMemory, require
+from lit_gen.energy.associative_memory import AssociativeMemory
 from lit_gen.energy.hopfield import Recall, energy, hebbian, pseudo_inverse, recall_asynchronous, recall_synchronous
 
 
@@ -51,7 +52,9 @@ class HopfieldNetwork(AssociativeMemory):
 
     def build_networks(self, spec: ImageSpec) -> None:
         if self.rule == "pseudo_inverse":
-            require(self.patterns < spec.dim, "patterns", self.patterns, f"fewer than the {spec.dim} units, for this rule")
+            require(
+                self.patterns < spec.dim, "patterns", self.patterns, f"fewer than the {spec.dim} units, for this rule"
+            )
         super().build_networks(spec)
         self.register_buffer("weight", torch.zeros(spec.dim, spec.dim))
 

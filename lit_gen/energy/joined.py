@@ -41,8 +41,9 @@ class Joined(Units):
         return field
 
     def draw_(self, mean: Tensor, noise: RowNoise, beta: float = 1.0) -> Tensor:
-        pieces = [part.draw_(piece.contiguous(), noise, beta) for part, piece in zip(self.parts, self.split(mean))]
-        return torch.cat(pieces, -1, out=mean)
+        for part, piece in zip(self.parts, self.split(mean)):
+            part.draw_(piece, noise, beta)
+        return mean
 
     def places(self, x: Tensor) -> Tensor:
         pieces = x.split([part.n for part in self.parts], -1)

@@ -1,19 +1,19 @@
 r"""The likelihood of a bipartite machine: exact by enumeration, or estimated by annealing from above and from below.
 
-:math:`\log p(v) = -F(v) - \log Z` needs the one number log Z. It is a sum over the states of the smaller layer where these can be
-counted, and otherwise the end of a walk along a :class:`TemperedPath`, from base rates, whose :math:`Z_0` is known:
+:math:`\log p(v) = -F(v) - \log Z` needs the one number log Z. It is a sum over the states of the smaller layer where these
+can be counted, and otherwise the end of a walk along a :class:`TemperedPath`, from base rates whose :math:`Z_0` is known:
 
 .. math::
     \log w = \sum_{k=1}^{K} \log f_{\beta_k}(v_{k-1}) - \log f_{\beta_{k-1}}(v_{k-1}), \qquad
     v_k \sim T_{\beta_k}(\cdot \mid v_{k-1})
 
-with :math:`f_\beta` summed over the hidden states. :math:`E[w] = Z / Z_0`, so that :math:`\log Z_0 + \log \bar w` is a stochastic
-lower bound of log Z; the way back from exact samples gives an upper one.
+with :math:`f_\beta` summed over the hidden states. :math:`E[w] = Z / Z_0`, so that :math:`\log Z_0 + \log \bar w` is a
+stochastic lower bound of log Z; the way back from exact samples gives an upper one.
 
 All functions work without autograd and draw from the generator or the noise that they are given.
 
 References:
-    Salakhutdinov and Murray, On the Quantitative Analysis of Deep Belief Networks, ICML 2008, sections 3 and 4.
+    Salakhutdinov and Murray, On the Quantitative Analysis of Deep Belief Networks, ICML 2008.
     Burda, Grosse and Salakhutdinov, Accurate and conservative estimates of MRF log-likelihood using reverse annealing,
     AISTATS 2015 (arXiv:1412.8566).
 """
@@ -36,8 +36,8 @@ from lit_gen.energy.path import TemperedPath
 from lit_gen.energy.samplers import LogZ, log_mean_exp, log_z, reverse_log_z, schedule
 from lit_gen.energy.units import ENUMERABLE, Bernoulli, Softmax, Units
 
-CHUNK = 1 << 24
-"""Most numbers in one tensor of an enumeration."""
+CHUNK = 1 << 18
+"""Most numbers in one tensor of an enumeration: 2 MB, which stay in the cache."""
 
 SMALL_STEP = 0.01
 """Longest step in beta at which exp(step * activation) cannot overflow (for activations up to 8,000)."""
@@ -90,7 +90,7 @@ def ais(
         generator: source of randomness on the machine's device; the global one where None.
 
     References:
-        Salakhutdinov and Murray, On the Quantitative Analysis of Deep Belief Networks, ICML 2008, sections 3.1 and 4.1.
+        Salakhutdinov and Murray, On the Quantitative Analysis of Deep Belief Networks, ICML 2008, section 3.1.
     """
     v = path.start(RowNoise.of(generator, chains, path.machine.weight.device))
     return log_z(anneal(path, _checked(betas), v, generator), path.log_z0().item())
@@ -103,8 +103,8 @@ def reverse_ais(
     """log Z by the same weights, walked from the model's own states down to the base rates.
 
     From **exact** samples of the model this is a stochastic upper bound. From approximate ones, such as the ends of long Gibbs
-    chains that began at data, it is only as good as they are: states that lie where the model has too much mass for their
-    number, as those of a chain that has not left the data's modes, may push the estimate below log Z.
+    chains that began at data, it is only as good as they are: states more probable than the model's own push the estimate up,
+    less probable ones push it down, possibly below log Z.
 
     Args:
         path: from the base rates to the machine.
@@ -117,7 +117,7 @@ def reverse_ais(
 
     References:
         Grosse, Ghahramani and Adams, Sandwiching the marginal likelihood using bidirectional Monte Carlo, 2015
-        (arXiv:1511.02543), section 3.
+        (arXiv:1511.02543).
     """
     log_weights = anneal(path, _checked(betas)[::-1], states, generator)
     return reverse_log_z(log_weights, path.log_z0().item())
@@ -131,13 +131,13 @@ def raise_log_prob(
     chains: int = 10,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    r"""Log-probability of each v under the annealing model, from below: RAISE, the reverse annealing importance sampling estimator.
+    r"""Log-probability of each v under the annealing model, from below: reverse AIS estimator (RAISE).
 
     The annealing model is what an AIS chain makes when its last state is called a sample: :math:`v_0 \sim p_{\beta_0}`,
-    :math:`v_k \sim T_{\beta_k}(\cdot \mid v_{k-1})` up to k = K. With many temperatures it is close to the machine, and unlike the
-    machine's its likelihood can be estimated conservatively. A chain q from the given :math:`v_K = v` down,
-    :math:`v_{k-1} \sim T_{\beta_k}(\cdot \mid v_k)` (Gibbs steps are reversible, :math:`f_k(v) T_k(v' \mid v) = f_k(v') T_k(v \mid v')`),
-    has the importance weight
+    :math:`v_k \sim T_{\beta_k}(\cdot \mid v_{k-1})` up to k = K. With many temperatures it is close to the machine, and its
+    likelihood, unlike the machine's, can be estimated conservatively: a chain from the given :math:`v_K = v` down,
+    :math:`v_{k-1} \sim T_{\beta_k}(\cdot \mid v_k)`, has, since Gibbs steps v -> h -> v are reversible
+    (:math:`f_k(v)\,T_k(v' \mid v) = f_k(v')\,T_k(v \mid v')`), the importance weight
 
     .. math::
         w = p_{\beta_0}(v_0) \prod_{k=1}^{K} \frac{T_k(v_k \mid v_{k-1})}{T_k(v_{k-1} \mid v_k)}
@@ -158,7 +158,7 @@ def raise_log_prob(
         v: ``[B, visible.dim]``; result: ``[B]``, float64, in nats. B * M chains run at once.
 
     References:
-        Burda, Grosse and Salakhutdinov, AISTATS 2015 (arXiv:1412.8566), section 3, equations 5 to 9.
+    X
     """
     betas = _checked(betas)[::-1]
     start = path.step(v.repeat_interleave(chains, 0), 1.0, RowNoise.of(generator, len(v) * chains, v.device))
@@ -177,8 +177,8 @@ def anneal(path: TemperedPath, betas: Sequence[float], v: Tensor, generator: tor
         \sum_j \mathrm{softplus}(\beta' a_j) - \mathrm{softplus}(\beta a_j)
         = -\sum_j \log(1 + \sigma(\beta' a_j) [e^{-(\beta' - \beta) a_j} - 1])
 
-    whose :math:`\sigma(\beta' a_j)` is the probability from which the transition draws; unlike the difference of two long sums it loses no
-    digits when the step is small.
+    whose :math:`\sigma(\beta' a_j)` is the probability from which the transition draws; unlike the difference of two long
+    sums it loses no digits when the step is short.
 
     Args:
         path: the path.
@@ -231,7 +231,7 @@ def _checked(betas: Betas | None) -> list[float]:
 def pseudo_log_likelihood(machine: BipartiteMachine, v: Tensor, noise: RowNoise) -> Tensor:
     r"""Estimates the pseudo-log-likelihood from one unit of each row.
 
-    .. math:: \mathrm{PL}(v) = \sum_{i=1}^{n} \log p(v_i \mid v_{-i}) = E_i\, n \log p(v_i \mid v_{-i}), \quad i \sim U\{1, \dots, n\}
+    .. math:: \sum_{i=1}^{n} \log p(v_i \mid v_{-i}) = E_i\, n \log p(v_i \mid v_{-i}), \quad i \sim U\{1, \dots, n\}
 
     Free energies of the states that differ from v in unit i alone give the conditional probability: one more for a binary
     unit, K - 1 more for a categorical one.

@@ -9,8 +9,8 @@ is not raised by the update :math:`\xi \leftarrow X\, \mathrm{softmax}(\beta\, (
 pattern in one step. The number of random patterns that can be stored grows exponentially with their dimension.
 
 With :math:`b_\mu = 0` this is the network of the paper. It compares by the dot product, which prefers long patterns: a dim
-image may recall a bright one. With :math:`b_\mu = -\|x_\mu\|^2 / 2` it compares by the Euclidean distance; for patterns of equal
-length (binary images) the two are the same.
+image may recall a bright one. With :math:`b_\mu = -\|x_\mu\|^2 / 2` it compares by the Euclidean distance; for patterns of
+equal length (binary images) the two are the same.
 
 References:
     Krotov and Hopfield, Dense associative memory for pattern recognition, NeurIPS 2016, arXiv:1606.01164.
@@ -28,7 +28,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from lit_gen.energy.associative_memory import AssociativeMemory, require
+from lit_gen.core.errors import require
+from lit_gen.energy.associative_memory import AssociativeMemory
 
 
 def modern_energy(state: Tensor, patterns: Tensor, beta: float, bias: Tensor | None = None) -> Tensor:

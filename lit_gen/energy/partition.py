@@ -36,7 +36,7 @@ class Partition:
         UsageError: an argument is out of range.
 
     References:
-        Salakhutdinov and Murray, On the Quantitative Analysis of Deep Belief Networks, ICML 2008, section 4.
+        Salakhutdinov and Murray, On the Quantitative Analysis of Deep Belief Networks, ICML 2008.
     """
 
     def __init__(
@@ -82,12 +82,15 @@ class Partition:
         if self.method == "exact" or (self.method == "auto" and enumerable(machine)):
             return {"exact": self._time("enumeration", lambda: _certain(exact_log_z(machine)))}
         path, betas = TemperedPath(machine, mean), self.betas()
-        result = {
-            "forward": self._time("AIS", lambda: ais(path, betas, self.chains, self._generator(machine, "forward")))
-        }
-        if self.reverse:
-            result["reverse"] = self._time("reverse AIS", lambda: self._downwards(path, betas, data_states))
+        # log weights are sums over thousands of steps: 16 bits would not do
+        with torch.autocast(machine.weight.device.type, enabled=False):
+            result = {"forward": self._time("AIS", lambda: self._upwards(path, betas))}
+            if self.reverse:
+                result["reverse"] = self._time("reverse AIS", lambda: self._downwards(path, betas, data_states))
         return result
+
+    def _upwards(self, path: TemperedPath, betas: Tensor) -> LogZ:
+        return ais(path, betas, self.chains, self._generator(path.machine, "forward"))
 
     def _downwards(self, path: TemperedPath, betas: Tensor, data_states: Tensor) -> LogZ:
         generator = self._generator(path.machine, "reverse")
@@ -98,7 +101,8 @@ class Partition:
     def raise_log_prob(self, machine: BipartiteMachine, mean: Tensor, v: Tensor, chains: int = 10) -> Tensor:
         """Conservative log p(v) ``[B]`` of the annealing model; see :func:`lit_gen.energy.likelihood.raise_log_prob`."""
         generator = self._generator(machine, "raise")
-        return raise_log_prob(TemperedPath(machine, mean), v, self.betas(), chains, generator)
+        with torch.autocast(machine.weight.device.type, enabled=False):
+            return raise_log_prob(TemperedPath(machine, mean), v, self.betas(), chains, generator)
 
     def about(self, log_z: LogZ) -> dict[str, Any]:
         """How an estimate that :meth:`estimate` returned was made, for ``result.json``; nats and seconds."""

@@ -192,6 +192,7 @@ class RBM(MachineImages):
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)
+        self.log_z = {}  # that of other parameters
         if self.centred:
             self.machine.move_offsets(*self._statistics, self.offset_rate)
 
@@ -234,6 +235,20 @@ class RBM(MachineImages):
             key, error = f"test/{NLL_NAMES[name]}", values[NLL_NAMES[name]][1]
             self.log_dict({f"{key}_stderr": error, f"test/log_z_{name}": log_z.value}, sync_dist=True)
             self.estimators[key] = {"unit": "nats", "stderr": error, **self.partition.about(log_z)}
+        if self.partition.raise_examples:
+            self.log_conservative()
+
+    def log_conservative(self) -> None:
+        """Logs ``test/nll_raise`` of the first test images, in expectation an upper bound of their -log p(v)."""
+        batches = self.trainer.datamodule.eval_batches("test", self.partition.raise_examples)
+        image = torch.cat([batch.image for batch in batches]).to(self.device)
+        nll = -self.partition.raise_log_prob(self.machine, self.data_mean, self.state(image))
+        error = (nll.std() / len(nll) ** 0.5).item()
+        self.log_dict({"test/nll_raise": nll.mean().item(), "test/nll_raise_stderr": error}, sync_dist=True)
+        self.estimators["test/nll_raise"] = {
+            "unit": "nats", "stderr": error, "method": "RAISE", "temperatures": len(self.partition.betas()),
+            "images": len(image), "nll_of_the_same_images": -self.log_prob(image).mean().item(),
+        }  # fmt: skip
 
     def log_prob(self, image: Tensor) -> Tensor:
         """log p(v) in nats, ``[B]``, float64: exact where log Z is, otherwise with its estimate by AIS, which is made once.

@@ -29,7 +29,7 @@ class SequentialSweeps:
         bias: b.
         state: where the chains begin; copied.
         units: int64, the units that are visited, in systematic order; all where None. The others are clamped.
-        clamped: True where a unit keeps its value although it is visited; no unit where None.
+        clamped: True where a unit keeps its value, 0 or 1, although it is visited; no unit where None.
         beta: inverse temperature; may be changed between sweeps.
         field: f, added to the log-odds; may be changed between sweeps.
         scan: ``systematic`` visits the units as given, ``shuffled`` in a new random order in each sweep, the same in all

@@ -15,10 +15,6 @@ import argparse
 import copy
 import statistics
 import sys
-import tempfile
-import time
-import warnings
-from collections.abc import Callable
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -29,18 +25,12 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.record import write_record
-from lit_gen.callbacks import SampleGrid, Throughput
-from lit_gen.cli.run import quiet_lightning
-from lit_gen.core.checkpoint import AtomicCheckpointIO, RunCheckpoint
+from benchmarks.turns import Epoch, take_turns
 from lit_gen.core.errors import UsageError
-from lit_gen.core.loggers import MetricsCSV
 from lit_gen.core.module import GenerativeModule
-from lit_gen.core.profiler import NoProfiler
 from lit_gen.data import MNIST
 from lit_gen.gan import GAN, DCGANDiscriminator, DCGANGenerator
 from lit_gen.vae import VAE
-
-Epoch = Callable[[], None]
 
 
 def vae_adam(parameters) -> torch.optim.Adam:
@@ -120,62 +110,12 @@ CASES = {
 }
 
 
-class TakeTurns(pl.Callback):
-    """Runs an epoch of the bare loop before each epoch of the Trainer, and times both."""
-
-    def __init__(self, make_bare: Callable[[GenerativeModule, Tensor], Epoch]) -> None:
-        self.make_bare, self.started = make_bare, None
-        self.rounds: list[dict[str, float]] = []
-
-    def on_fit_start(self, trainer: pl.Trainer, module: GenerativeModule) -> None:
-        images = torch.cat([image for image, _ in trainer.datamodule.clean_batches("train")])
-        self.images, self.bare_epoch = len(images), self.make_bare(module, images)
-
-    def on_train_epoch_start(self, trainer: pl.Trainer, module: GenerativeModule) -> None:
-        self.finish_round()
-        begin = time.perf_counter()
-        # The bare loop is free to use the global generator; the Trainer's batches are keyed and do not notice.
-        self.bare_epoch()
-        self.started = time.perf_counter()
-        self.bare_seconds = self.started - begin
-
-    def on_fit_end(self, trainer: pl.Trainer, module: GenerativeModule) -> None:
-        self.finish_round()
-
-    def finish_round(self) -> None:
-        if self.started is not None:
-            ours = time.perf_counter() - self.started
-            self.rounds.append(
-                {"bare": self.images / self.bare_seconds, "ours": self.images / ours, "ratio": self.bare_seconds / ours}
-            )
-
-
 def measure(case: str, rounds: int, root: str) -> list[dict[str, float]]:
     """Images per second of both and their ratio, for each round."""
     make, make_bare, _, _ = CASES[case]
-    quiet_lightning()
-    warnings.filterwarnings("ignore", module="pytorch_lightning")
     pl.seed_everything(0, verbose=False)
-    turns = TakeTurns(make_bare)
-    model, data = make(root)
-    with tempfile.TemporaryDirectory() as folder:
-        trainer = pl.Trainer(
-            max_epochs=rounds + 1,
-            accelerator="cpu",
-            devices=1,
-            default_root_dir=folder,
-            logger=MetricsCSV(Path(folder) / "metrics.csv"),
-            callbacks=[turns, Throughput(), SampleGrid(every_n_epochs=0), RunCheckpoint(every_n_steps=500)],
-            plugins=[AtomicCheckpointIO()],
-            profiler=NoProfiler(),
-            log_every_n_steps=50,
-            limit_val_batches=0,
-            use_distributed_sampler=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-        )
-        trainer.fit(model, data)
-    return turns.rounds[1:]
+    results = take_turns(*make(root), lambda model, images: {"bare": make_bare(model, images)}, rounds)
+    return [result | {"ratio": result["ours"] / result["bare"]} for result in results]
 
 
 def main() -> None:

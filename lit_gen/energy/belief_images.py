@@ -49,6 +49,13 @@ class BeliefImages(AveragedModule):
         """Images ``[B, C, H, W]`` of visible states or of their means."""
         return self.units.to_pixels(v).unflatten(-1, self.spec.shape).clamp(*self.spec.value_range)
 
+    def free_energy(self, image: Tensor) -> Tensor:
+        """That of the machine at the top, after an upward pass of means, in nats, ``[B]``.
+
+        Not -log p(v) up to a constant, unless there is only one layer; comparable while the layers below stay the same.
+        """
+        return self.network.free_energy(self.network.recognise(self.state(image))[-1])
+
     # ---------------------------------------------------------------- sampling
 
     def sample(self, n: int, *, label: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:

@@ -46,6 +46,7 @@ class ClassificationRBM(RBM):
 
     conditional: ClassVar[bool] = True
     measures: ClassVar[tuple[str, ...]] = (*RBM.measures, "error", "label_nll")
+    falls_in_training: ClassVar[str] = "train/label_nll"
 
     def __init__(self, generative_weight: float = 0.01, discriminative_weight: float = 1.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)

@@ -50,7 +50,8 @@ class DBN(StagedTraining, BeliefImages):
 
     ``test/nll_bound`` is the mean upper bound on -log p(v) with log Z of the top machine from ``partition``; with labels,
     ``test/error_generative`` is the fraction of wrong labels by p(y | x) of the top machine. ``test/error`` is that of the
-    fine-tuned classifier, where there is one, and otherwise the same.
+    fine-tuned classifier, where there is one, and otherwise the same. Grey pixels of binary units are taken for probabilities;
+    the bound is then one on the mean of log p(v) over the images drawn from them.
 
     Args:
         hidden: numbers of hidden units, from the bottom.

@@ -158,7 +158,7 @@ def raise_log_prob(
         v: ``[B, visible.dim]``; result: ``[B]``, float64, in nats. B * M chains run at once.
 
     References:
-    X
+        Burda, Grosse and Salakhutdinov, AISTATS 2015 (arXiv:1412.8566).
     """
     betas = _checked(betas)[::-1]
     start = path.step(v.repeat_interleave(chains, 0), 1.0, RowNoise.of(generator, len(v) * chains, v.device))

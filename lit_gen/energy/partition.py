@@ -31,6 +31,7 @@ class Partition:
         reverse: whether to anneal downwards as well, from the ends of Gibbs chains that begin at data.
         burn_in: length of those chains.
         raise_examples: number of examples for :meth:`raise_log_prob`; 0 for none.
+        raise_chains: reverse chains for each of them.
 
     Raises:
         UsageError: an argument is out of range.
@@ -47,6 +48,7 @@ class Partition:
         reverse: bool = True,
         burn_in: int = 1000,
         raise_examples: int = 0,
+        raise_chains: int = 5,
     ) -> None:
         require(method in ("auto", "exact", "ais"), "method", method, "auto, exact or ais")
         require(steps is None or steps >= 1, "steps", steps, "null or 1 or more")
@@ -54,7 +56,8 @@ class Partition:
         require(burn_in >= 1, "burn_in", burn_in, "1 or more")
         require(raise_examples >= 0, "raise_examples", raise_examples, "0 or more")
         self.method, self.steps, self.chains, self.reverse = method, steps, chains, reverse
-        self.burn_in, self.raise_examples = burn_in, raise_examples
+        require(raise_chains >= 1, "raise_chains", raise_chains, "1 or more")
+        self.burn_in, self.raise_examples, self.raise_chains = burn_in, raise_examples, raise_chains
         self.made: dict[LogZ, dict[str, Any]] = {}  # how each estimate was made
 
     def betas(self) -> Tensor:
@@ -98,11 +101,11 @@ class Partition:
         v = path.machine.gibbs(v, self.burn_in, RowNoise.of(generator, self.chains, v.device))
         return reverse_ais(path, betas, v, generator)
 
-    def raise_log_prob(self, machine: BipartiteMachine, mean: Tensor, v: Tensor, chains: int = 10) -> Tensor:
+    def raise_log_prob(self, machine: BipartiteMachine, mean: Tensor, v: Tensor) -> Tensor:
         """Conservative log p(v) ``[B]`` of the annealing model; see :func:`lit_gen.energy.likelihood.raise_log_prob`."""
         generator = self._generator(machine, "raise")
         with torch.autocast(machine.weight.device.type, enabled=False):
-            return raise_log_prob(TemperedPath(machine, mean), v, self.betas(), chains, generator)
+            return raise_log_prob(TemperedPath(machine, mean), v, self.betas(), self.raise_chains, generator)
 
     def about(self, log_z: LogZ) -> dict[str, Any]:
         """How an estimate that :meth:`estimate` returned was made, for ``result.json``; nats and seconds."""

@@ -246,9 +246,14 @@ class RBM(MachineImages):
         error = (nll.std() / len(nll) ** 0.5).item()
         self.log_dict({"test/nll_raise": nll.mean().item(), "test/nll_raise_stderr": error}, sync_dist=True)
         self.estimators["test/nll_raise"] = {
-            "unit": "nats", "stderr": error, "method": "RAISE", "temperatures": len(self.partition.betas()),
-            "images": len(image), "nll_of_the_same_images": -self.log_prob(image).mean().item(),
-        }  # fmt: skip
+            "unit": "nats",
+            "stderr": error,
+            "method": "RAISE",
+            "temperatures": len(self.partition.betas()),
+            "chains": self.partition.raise_chains,
+            "images": len(image),
+            "nll_of_the_same_images": -self.log_prob(image).mean().item(),
+        }
 
     def log_prob(self, image: Tensor) -> Tensor:
         """log p(v) in nats, ``[B]``, float64: exact where log Z is, otherwise with its estimate by AIS, which is made once.

@@ -20,6 +20,7 @@ from lit_gen.energy.dbn import DBN
 from lit_gen.energy.negative_phase import ContrastiveDivergence, PersistentContrastiveDivergence
 from lit_gen.energy.partition import Partition
 from lit_gen.energy.staged_training import stage_of
+from lit_gen.energy.units import Gaussian
 from tests.conftest import differing_weights
 from tests.energy.enumerated_machine import ALPHA, SURE, chi_square
 from tests.energy.small_belief_network import index, make_network, write_out
@@ -128,6 +129,26 @@ def test_each_stage_moves_its_own_parameters_only(tmp_path: Path) -> None:
     assert [bool(state["network.layers.0.untied"]) for state in states] == [False] * 9 + [True] * 3
 
 
+def test_a_layer_may_begin_as_the_one_below_upside_down(tmp_path: Path) -> None:
+    _, seen, _ = train(tmp_path, hidden=[12, 64], initial="transposed", optimizer=partial(torch.optim.SGD, lr=1e-4))
+    weight = [seen.weights[6][f"network.layers.{layer}.machine.weight"] for layer in (0, 1)]
+    torch.testing.assert_close(weight[1], weight[0].T, atol=1e-3, rtol=0)
+
+
+def test_grey_pixels_through_gaussian_units(tmp_path: Path) -> None:
+    model = DBN(**{**SMALL, "visible": partial(Gaussian, sigma=0.5), "optimizer": partial(torch.optim.SGD, lr=0.01)})
+    trainer, data = trainer_of(tmp_path), Digits(batch_size=32, subset_size=96, val_size=200)
+    trainer.fit(model, datamodule=data)
+    trainer.test(model, datamodule=data, verbose=False)
+    # beside independent normal pixels of the data's own means and the units' deviation
+    image = torch.cat([image for image, _ in data.clean_batches("test")]).flatten(1) / 255
+    independent = -torch.distributions.Normal(model.network.layers[0].mean, 0.5).log_prob(image).sum(-1).mean()
+    assert metrics(trainer)["test/nll_bound"] == pytest.approx(independent.item(), abs=3.0)
+    images = model.sample(5, generator=torch.Generator().manual_seed(0))
+    assert images.shape == (5, 1, 8, 8)
+    assert 0 <= images.min() <= images.max() <= 1
+
+
 def test_back_propagation_leaves_the_generative_model_alone(tmp_path: Path) -> None:
     _, seen, _ = train(tmp_path, fine_tuning="backprop", fine_tune_epochs=2)
     assert changed(seen.weights[8], seen.weights[9]) == {"classifier", "stages_begun"}
@@ -171,6 +192,7 @@ def staged() -> DBN:
             "fine_tune_optimizer": partial(torch.optim.Adam, lr=0.01),
             "fine_tune_scheduler": partial(torch.optim.lr_scheduler.ExponentialLR, gamma=0.5),
             "weight_decay": 0.01,
+            "pass_up": "sample",
         }
     )
 

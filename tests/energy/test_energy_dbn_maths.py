@@ -7,17 +7,18 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch import distributions as dist
 
 from lit_gen.core.errors import UsageError
 from lit_gen.core.images import UNLABELLED
-from lit_gen.energy.belief_bound import unnormalised_bound
+from lit_gen.energy.belief_bound import conditional_log_prob, unnormalised_bound
 from lit_gen.energy.belief_classifier import BeliefClassifier
 from lit_gen.energy.belief_network import BeliefNetwork, class_logits
 from lit_gen.energy.likelihood import exact_log_z
-from lit_gen.energy.units import Bernoulli
+from lit_gen.energy.units import Bernoulli, Gaussian, Softmax
 from lit_gen.energy.wake_sleep import Phases, up_down, wake_sleep_loss
 from tests.energy.enumerated_machine import ALPHA, SURE, chi_square, row_noise
-from tests.energy.small_belief_network import binary, index, make_network, write_out
+from tests.energy.small_belief_network import bernoulli, binary, index, make_network, write_out
 
 DRAWS = 4000
 NETWORKS = {
@@ -152,6 +153,37 @@ def test_bound_is_below_the_likelihood_by_the_divergence_of_q(name: str) -> None
     mean, error = mean_bound(network, exact.states[0])
     assert ((mean - exact.bound()).abs() < 5 * error).all()
     assert (mean + 5 * error < log_p).any(), "the sample is too small to tell the bound from the likelihood"
+
+
+def test_conditional_probabilities_are_those_of_torch() -> None:
+    field = torch.randn(5, 6, dtype=torch.float64)
+    gaussian, softmax, binary_units = Gaussian(6, sigma=0.7).double(), Softmax(2, 3).double(), Bernoulli(6).double()
+    for parameter in (gaussian.mu, softmax.bias, binary_units.bias):
+        nn.init.normal_(parameter)
+    x = torch.randn(5, 6, dtype=torch.float64)
+    expected = dist.Normal(gaussian.mu + 0.7 * field, 0.7).log_prob(x).sum(-1)
+    torch.testing.assert_close(conditional_log_prob(gaussian, x, field), expected)
+    x = (torch.rand(5, 6) < 0.5).double()
+    expected = dist.Bernoulli(logits=field + binary_units.bias).log_prob(x).sum(-1)
+    torch.testing.assert_close(conditional_log_prob(binary_units, x, field), expected)
+    category = torch.randint(3, (5, 2))
+    expected = dist.Categorical(logits=(field + softmax.bias).view(5, 2, 3)).log_prob(category).sum(-1)
+    torch.testing.assert_close(
+        conditional_log_prob(softmax, F.one_hot(category, 3).flatten(1).double(), field), expected
+    )
+
+
+def test_bound_of_grey_pixels_is_its_mean_over_binary_images() -> None:
+    """log p(v | h) is linear in v, and q may be any distribution: that given the grey pixels serves all binary images."""
+    network = make_network(3, [2, 3])
+    exact, grey = write_out(network), torch.tensor([[0.2, 0.9, 0.4]], dtype=torch.float64)
+    mean, error = mean_bound(network, grey)
+    p = torch.where(exact.states[0] == 1, grey, 1 - grey).prod(-1)
+    assert mean + 5 * error < (p * exact.log_prob()).sum()
+    field = (grey @ network.layers[0].machine.weight + network.layers[0].machine.hidden.bias).detach()
+    q = bernoulli(field, torch.zeros(2).double(), binary(2))[0]
+    bound = (q.exp() * ((p * exact.down[0]).sum(-1) + exact.prior - q)).sum()
+    assert (mean - bound).abs() < 5 * error
 
 
 # ---------------------------------------------------------------- up-down algorithm

@@ -142,8 +142,8 @@ def table(header: list[str], rows: list[list[str]]) -> str:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=7, help="epochs of each that are counted (default 7)")
-    parser.add_argument("--images", type=int, default=20_000, help="training images in an epoch (default 20000)")
+    parser.add_argument("--rounds", type=int, default=9, help="epochs of each that are counted (default 9)")
+    parser.add_argument("--images", type=int, default=12_000, help="training images in an epoch (default 12000)")
     parser.add_argument("--threads", type=int, default=None, help="threads of every contender (default: all cores)")
     parser.add_argument("--ais-steps", type=int, default=AIS_STEPS // 10,
                         help="inverse temperatures that are timed (default 1450, a tenth of the authors')")  # fmt: skip

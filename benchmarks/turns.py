@@ -50,7 +50,8 @@ class TakeTurns(pl.Callback):
             self.seconds[name] = time.perf_counter() - begin
         self.started = time.perf_counter()
 
-    def on_fit_end(self, trainer: pl.Trainer, module: GenerativeModule) -> None:
+    def on_train_end(self, trainer: pl.Trainer, module: GenerativeModule) -> None:
+        # first in the list of callbacks: before the last images are drawn, which no other epoch does
         self.finish_round()
 
     def finish_round(self) -> None:

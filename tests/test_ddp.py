@@ -19,6 +19,8 @@ GENERATOR_WITHOUT_BATCH_NORM = {
 }
 PAIRS = {
     "vae": (ROOT / "configs/vae/vae_mnist.yaml", {}),
+    "rbm_cd1": (ROOT / "configs/energy/rbm_cd1_mnist.yaml", {"hidden_units": 12}),
+    "rbm_pcd": (ROOT / "configs/energy/rbm_pcd_mnist.yaml", {"hidden_units": 12, "centred": True}),
     # batch norm is over the rows of one process, and would make a difference
     "wgan_gp": (ROOT / "configs/gan/wgan_gp_mnist.yaml", {"generator": GENERATOR_WITHOUT_BATCH_NORM}),
 }

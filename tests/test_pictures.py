@@ -28,7 +28,7 @@ from lit_gen.core.module import GenerativeModule
 from lit_gen.data import Digits
 from lit_gen.energy import RBM, Partition
 from lit_gen.vae import InpaintingVAE, MLPDecoder, MLPEncoder
-from tests.conftest import ROOT, differing_weights, lit_gen, only_run, small
+from tests.conftest import ROOT, differing_weights, only_run, small
 
 SPEC = ImageSpec((1, 8, 8), 10, (0.0, 1.0), binary=True)
 SIDE = 8 * 4  # digits are enlarged to 32 pixels
@@ -392,7 +392,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             ]
         file = folder / "experiment.yaml"
         file.write_text(yaml.safe_dump(settings))
-        lit_gen(command, "--config", file, cwd=folder)
+        assert main([command, "--config", str(file), "--runs_dir", str(folder / "runs")]) == 0
+        for variable in ("PL_GLOBAL_SEED", "LIT_GEN_RUN_ID"):
+            os.environ.pop(variable, None)
         found[name.split("/")[1].removesuffix("_digits")] = only_run(folder)
     return found
 

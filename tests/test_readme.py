@@ -31,7 +31,9 @@ def runnable(command: str, folder: Path) -> list[str]:
         (newest,) = sorted(folder.glob(placeholder.replace("RUN_ID", "*")))[-1:]
         command = command.replace(placeholder, str(newest.relative_to(folder)))
     if " run --config configs/" in command:
-        command += f" {SHORT}" + (" --model.init_args.nll_samples 10" if "/vae" in command else "")
+        command += f" {SHORT}"
+        command += " --model.init_args.nll_samples 10" if "/vae" in command else ""
+        command += " --model.init_args.partition.init_args.steps 50" if "/energy" in command else ""
     words = shlex.split(command)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     return [*torchrun, *words[1:]] if words[0] == "torchrun" else [sys.executable, "-m", "lit_gen", *words[1:]]

@@ -17,7 +17,12 @@ import yaml
 
 from tests.conftest import ROOT, differing_weights, lit_gen, only_run, process_environment, small
 
-FAMILIES = {"gan": ROOT / "configs/gan/dcgan_digits.yaml", "vae": ROOT / "configs/vae/vae_digits.yaml"}
+FAMILIES = {
+    "gan": ROOT / "configs/gan/dcgan_digits.yaml",
+    "vae": ROOT / "configs/vae/vae_digits.yaml",
+    "rbm": ROOT / "configs/energy/rbm_pcd_mnist.yaml",  # with persistent chains
+}
+CHANGES = {"rbm": {"hidden_units": 12}}  # few enough for an exact likelihood
 STEPS_PER_EPOCH = {1: 75, 2: 38}  # 1,200 training digits in batches of 16 on each process
 
 
@@ -28,6 +33,7 @@ def experiment(family: str, processes: int, folder: Path) -> Path:
     settings["checkpoint"] = {"every_n_steps": 7}
     settings["sample_grid"] = {"every_n_epochs": 2, "n": 4}
     settings["data"]["init_args"] |= {"image_size": 16, "val_size": 200}
+    settings["model"]["init_args"] |= CHANGES.get(family, {})
     file = folder / f"{family}.yaml"
     file.write_text(yaml.safe_dump(settings))
     return file
@@ -59,7 +65,10 @@ def run_until_killed(words: list[str], folder: Path, updates: int) -> None:
 
 
 def state(run: Path) -> dict[str, torch.Tensor]:
-    return torch.load(run / "checkpoints" / "last.ckpt", weights_only=False)["state_dict"]
+    """The weights, and the persistent chains where there are any."""
+    checkpoint = torch.load(run / "checkpoints" / "last.ckpt", weights_only=False)
+    chains = {"chains": checkpoint["chains"]} if "chains" in checkpoint else {}
+    return {**checkpoint["state_dict"], **chains}
 
 
 @pytest.mark.parametrize("processes", [1, 2])

@@ -16,7 +16,10 @@ COMMANDS = {
     "validate": ("lit_gen.cli.run", "evaluate a checkpoint on the validation split"),
     "test": ("lit_gen.cli.run", "evaluate a checkpoint on the test split"),
     "predict": ("lit_gen.cli.run", "what the model says of each example: codes, critic values"),
-    "sample": ("lit_gen.cli.sample", "images from a run or a checkpoint: grid, array, latent walk, reconstructions"),
+    "sample": (
+        "lit_gen.cli.sample",
+        "images from a run: grid, array, walk, reconstructions, completions, filters, chains",
+    ),
 }
 
 USAGE = """usage: lit-gen COMMAND [options]

@@ -39,7 +39,7 @@ def print_report(run: RunDir, record: dict[str, Any], console: Console | None = 
         f"test {seconds['test']:.0f} s; evaluation is {share:.0%} of the whole",
         highlight=False,
     )
-    grids = sorted(run.samples.glob("*.png"))
+    grids = sorted(run.samples.glob("step-*.png"))
     console.print(f"run directory: {run.path}", soft_wrap=True, highlight=False)
     if grids:
         console.print(f"samples: {grids[-1]}", soft_wrap=True, highlight=False)

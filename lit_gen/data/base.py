@@ -83,30 +83,27 @@ class ImageDataModule(LightningDataModule):
         self.allow_zero_length_dataloader_with_multiple_devices = True  # more processes than evaluation batches
         self.image_size, self.value_range = image_size, value_range
         self.binarize, self.binarize_seed, self.dequantize = binarize, binarize_seed, dequantize
-        self.flip, self.crop = flip, crop
-        self.labels, self.num_labelled = labels, num_labelled
+        self.flip, self.crop, self.labels, self.num_labelled = flip, crop, labels, num_labelled
         self.val_size, self.split_seed, self.subset_size = val_size, split_seed, subset_size
         self.batch_size, self.eval_batch_size, self.drop_last = batch_size, eval_batch_size, drop_last
         self._check_options()
         self._splits: dict[str, Split] | None = None
 
     def _check_options(self) -> None:
-        for option, accepted in (
-            ("value_range", ("unit", "symmetric")),
-            ("binarize", ("none", "static", "dynamic", "threshold")),
-        ):
+        ranges, conversions = ("unit", "symmetric"), ("none", "static", "dynamic", "threshold")
+        for option, accepted in (("value_range", ranges), ("binarize", conversions)):
             if getattr(self, option) not in accepted:
                 raise UsageError(f"{option} = {getattr(self, option)!r}; accepted: {', '.join(accepted)}")
-        for option, least in (
-            ("image_size", 1),
-            ("crop", 0),
-            ("num_labelled", 1),
-            ("val_size", 0),
-            ("subset_size", 1),
-            ("batch_size", 1),
-            ("eval_batch_size", 1),
+        for option in (
+            "image_size",
+            "crop",
+            "num_labelled",
+            "val_size",
+            "subset_size",
+            "batch_size",
+            "eval_batch_size",
         ):
-            value = getattr(self, option)
+            value, least = getattr(self, option), 0 if option in ("crop", "val_size") else 1
             if value is not None and value < least:
                 raise UsageError(f"{option} = {value}; accepted: {least} or more")
         if self.dequantize and self.binarize != "none":

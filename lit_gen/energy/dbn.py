@@ -66,7 +66,7 @@ class DBN(StagedTraining, BeliefImages):
         up_down_steps: Gibbs steps at the top between the wake and the sleep phase.
         partition: how log Z of the top machine is estimated for the test.
         bound_samples: draws from the recognition distribution for the bound on each test image.
-        optimizer: parameters -> optimizer, for each layer.
+        optimizer: parameters -> optimizer, for all layers or one for each.
         scheduler: optimizer -> learning rate scheduler, stepped once an epoch of the layer's stage.
         fine_tune_optimizer, fine_tune_scheduler: the same for fine-tuning.
         weight_decay: of the weights alone, not of biases, in pre-training.
@@ -99,7 +99,7 @@ class DBN(StagedTraining, BeliefImages):
         up_down_steps: int = 3,
         partition: Partition | None = None,
         bound_samples: int = 1,
-        optimizer: OptimizerCallable = torch.optim.SGD,
+        optimizer: OptimizerCallable | list[OptimizerCallable] = torch.optim.SGD,
         scheduler: LRSchedulerCallable | None = None,
         fine_tune_optimizer: OptimizerCallable = torch.optim.SGD,
         fine_tune_scheduler: LRSchedulerCallable | None = None,
@@ -127,15 +127,16 @@ class DBN(StagedTraining, BeliefImages):
         for name in ("up_down_steps", "bound_samples", "sample_steps", "posterior_steps"):
             require(locals()[name] >= 1, name, locals()[name], "1 or more")
         require(weight_decay >= 0, "weight_decay", weight_decay, "0 or more")
-        phases = negative_phase if isinstance(negative_phase, list) else [negative_phase] * len(hidden)
-        require(len(phases) == len(hidden), "negative_phase", f"a list of {len(phases)}", f"one, or {len(hidden)}")
+        phases, makers = (x if isinstance(x, list) else [x] * len(hidden) for x in (negative_phase, optimizer))
+        for name, parts in (("negative_phase", phases), ("optimizer", makers)):
+            require(len(parts) == len(hidden), name, f"a list of {len(parts)}", f"one, or {len(hidden)}")
         # persistent chains belong to one layer alone
         self.negative_phases = [copy.deepcopy(phase) or ContrastiveDivergence() for phase in phases]
         self.hidden, self.fine_tuning, self.labels, self.make_visible = hidden, fine_tuning, labels, visible
         self.stage_epochs = [*pretrain_epochs, *([fine_tune_epochs] if fine_tune_epochs else [])]
         self.pass_up, self.initial, self.up_down_steps = pass_up, initial, up_down_steps
         self.partition, self.bound_samples = partition or Partition(), bound_samples
-        self.make_optimizers, self.make_schedulers = (optimizer, fine_tune_optimizer), (scheduler, fine_tune_scheduler)
+        self.make_optimizers, self.make_schedulers = (makers, fine_tune_optimizer), (scheduler, fine_tune_scheduler)
         self.weight_decay, self.weight_std, self.conditional = weight_decay, weight_std, labels
         self.sample_steps, self.posterior_steps, self.pixels = sample_steps, posterior_steps, pixels
         self.log_z: dict[str, LogZ] = {}
@@ -177,9 +178,9 @@ class DBN(StagedTraining, BeliefImages):
         return self.top_state(image.to(self.device), label.to(self.device))
 
     def configure_optimizers(self) -> tuple[list[torch.optim.Optimizer], list[Any]]:
-        make, make_last = self.make_optimizers
-        machines = [layer.machine for layer in self.network.layers]
-        optimizers = [make(groups(machine.named_parameters(), self.weight_decay)) for machine in machines]
+        makers, make_last = self.make_optimizers
+        parameters = [groups(layer.machine.named_parameters(), self.weight_decay) for layer in self.network.layers]
+        optimizers = [make(parts) for make, parts in zip(makers, parameters)]
         schedulers = [self.make_schedulers[0](o) for o in optimizers] if self.make_schedulers[0] else []
         if self.fine_tuning != "none":
             tuned = self.network if self.fine_tuning == "up_down" else self.classifier
@@ -214,7 +215,9 @@ class DBN(StagedTraining, BeliefImages):
 
     def classify(self, image: Tensor) -> Tensor:
         """The fine-tuned classifier's logits ``[B, K]``."""
-        return self.classifier(self.units.coupled(self.state(image)).detach())
+        x = self.state(image)
+        # a network of one labelled layer is a machine alone, which takes states
+        return self.classifier(self.units.coupled(x).detach() if self.classifier.recognisers else x)
 
     # ---------------------------------------------------------------- evaluation
 

@@ -35,10 +35,10 @@ class DeepEnergyModel(AveragedModule):
     Everything is computed in float32 whatever the Trainer's precision: energies are sums of hundreds of nats whose
     differences matter. Persistent chains are divided among the processes and kept in the checkpoint as one tensor.
 
-    ``score_error`` (see :func:`~lit_gen.energy.score_matching.score_error`), at the data's noise level, is comparable between
-    objectives and hyper-parameters; ``energy_gap`` is the mean energy of held-out data less that of the chains,
-    near 0 where the chains have the data's distribution. The energies of held-out data are those of images with the noise
-    that the objective puts on its training images.
+    Logged: ``noise_margin``, the energy of training images less that of uniform noise; ``score_error``, comparable between
+    objectives (:func:`~lit_gen.energy.score_matching.score_error`, at the data's noise level); ``energy_gap``, the mean energy
+    of held-out data less that of the chains, near 0 where the chains have the data's distribution. Held-out images carry the
+    noise that the objective puts on its training images.
 
     Args:
         network: (image shape) -> network.
@@ -55,6 +55,7 @@ class DeepEnergyModel(AveragedModule):
         UsageError: a hyper-parameter is out of range.
     """
 
+    falls_in_training: ClassVar[str | None] = "train/noise_margin"
     measures: ClassVar[tuple[str, ...]] = ("loss", "energy", "energy_chains", "score_error")
 
     def __init__(
@@ -77,7 +78,6 @@ class DeepEnergyModel(AveragedModule):
         self.objective = objective or PersistentLangevin()
         accepted = "false: a compiled network has no second derivative"
         require(not (compile and self.objective.second_order), "compile", compile, accepted)
-        self.falls_in_training = self.objective.falls_in_training
         self.make_network, self.make_optimizer, self.make_scheduler = network, optimizer, scheduler
         self.sample_steps, self.denoise_samples = sample_steps, denoise_samples
         self.gradient_clip, self.ema_decay, self.compiled = gradient_clip, ema_decay, compile
@@ -128,10 +128,17 @@ class DeepEnergyModel(AveragedModule):
     def training_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
         terms = self.objective.terms(self.network, batch.image, self.noise(batch), self.negatives(batch))
         if self.should_log():
-            terms |= self.errors(self.network, batch)
+            with self.evaluating():  # what is logged makes no power iterations either
+                terms |= {"noise_margin": self.noise_margin(batch), **self.errors(self.network, batch)}
             values = {f"train/{name}": value.detach().mean() for name, value in terms.items()}
             self.log_dict(values, batch_size=batch.image.shape[0])
         return self.watch_loss("loss", terms["loss"])
+
+    def noise_margin(self, batch: ImageBatch) -> Tensor:
+        """Energy of the data less that of uniform noise, ``[B]`` in nats: falls as the model tells them apart."""
+        with float32(batch.image.device):
+            noise = self.uniform(self.noise(batch, "noise_margin"))
+            return self.objective.nats * (self.network(batch.image) - self.network(noise))
 
     def errors(self, network: nn.Module, batch: ImageBatch) -> dict[str, Tensor]:
         """The ``score_error`` of each image ``[B]``; nothing where the data carry no noise."""

@@ -85,7 +85,6 @@ class EnergyObjective:
         sigma: standard deviation of the noise that training images carry (the least of them): p is the noised data's.
         clamp: see :func:`langevin`.
         chains: number of persistent chains over all processes; 0 for none.
-        falls_in_training: see :class:`~lit_gen.core.module.GenerativeModule`.
         second_order: training differentiates the energy's gradient.
     """
 
@@ -93,7 +92,6 @@ class EnergyObjective:
     sigma: float = 0.0
     clamp: float | None = None
     chains: int = 0
-    falls_in_training: ClassVar[str] = "train/loss"
     second_order: ClassVar[bool] = False
 
     def schedule(self, steps: int) -> list[LangevinStep]:
@@ -153,8 +151,6 @@ class PersistentLangevin(EnergyObjective):
         algorithm 1 (restarts of 5 %, alpha = 1). Nijkamp et al., On the anatomy of MCMC-based maximum likelihood
         learning of energy-based models, AAAI 2020 (arXiv:1903.12370), section 4 (noise on data, no other regulariser).
     """
-
-    falls_in_training = "train/score_error"
 
     def __init__(
         self,

@@ -88,7 +88,8 @@ class DenoisingScoreMatching(EnergyObjective):
 
     Args:
         sigma_min: the smallest level.
-        sigma_max: the largest level, about the distance between images; None for ``sigma_min`` alone.
+        sigma_max: the largest level, None for ``sigma_min`` alone. Uniform noise, where chains begin, must look like data with
+            so much noise: where it is too small they never find the data.
         levels: L.
         step_ratio: r; Song and Ermon's epsilon over the square of their smallest level is 0.2.
 

@@ -135,6 +135,19 @@ def test_a_layer_may_begin_as_the_one_below_upside_down(tmp_path: Path) -> None:
     torch.testing.assert_close(weight[1], weight[0].T, atol=1e-3, rtol=0)
 
 
+def test_one_labelled_layer_is_a_classification_machine(tmp_path: Path) -> None:
+    model, _, trainer = train(
+        tmp_path, hidden=[12], pretrain_epochs=[1], labels=True, fine_tuning="backprop", fine_tune_epochs=1
+    )
+    trainer.test(model, datamodule=digits(), verbose=False)
+    assert 0 < metrics(trainer)["test/nll_bound"] < 64
+    assert model.filters().shape == (12, 1, 8, 8)
+    images = model.sample(4, label=torch.arange(4), generator=torch.Generator().manual_seed(0))
+    assert images.shape == model.reconstruct(images).shape == (4, 1, 8, 8)
+    mask = torch.ones(4, 1, 8, 8)
+    assert model.complete(images, mask, torch.Generator().manual_seed(0)).shape == images.shape
+
+
 def test_grey_pixels_through_gaussian_units(tmp_path: Path) -> None:
     model = DBN(**{**SMALL, "visible": partial(Gaussian, sigma=0.5), "optimizer": partial(torch.optim.SGD, lr=0.01)})
     trainer, data = trainer_of(tmp_path), Digits(batch_size=32, subset_size=96, val_size=200)
@@ -220,6 +233,7 @@ def test_a_run_broken_off_anywhere_ends_as_if_it_had_not_been(moments: list[int]
         assert torch.equal(mine.chains.whole(), theirs.chains.whole())
     files = [tmp_path / run / "checkpoints" / "last.ckpt" for run in ("straight", "broken")]
     expected, found = (torch.load(file, weights_only=False) for file in files)
+    assert [state["last_epoch"] for state in expected["lr_schedulers"]] == [2, 2, 2]
     for key in ("optimizer_states", "lr_schedulers"):
         assert repr(expected[key]) == repr(found[key])
 

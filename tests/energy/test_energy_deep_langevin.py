@@ -61,7 +61,7 @@ def test_clamp_limits_every_component():
 
 
 def test_noise_is_a_temperature():
-    """At noise n the variance is that of E / T, T = n^2 / s, but for the step: T v / (1 - s / 4v). 20,000 chains: 5 s.e. are 5 %."""
+    """With T = n^2 / s the variance is T v / (1 - s / 4v). 20,000 chains: 5 standard errors are 5 %."""
     objective = PersistentLangevin(step_size=0.1, noise=0.1)
     temperature = 1 / objective.nats
     assert temperature == pytest.approx(0.1)

@@ -127,9 +127,7 @@ def test_levels_of_a_batch_do_not_depend_on_the_number_of_processes():
     network, image = MLPEnergy((1, 1, 2), hidden=[8]), plane_data(8, 0)
     objective = DenoisingScoreMatching(levels=4)
     whole = objective.terms(network, image, row_noise(8), None)["loss"]
-    halves = [
-        objective.terms(network, image[i : i + 4], row_noise(4, start=i, total=8), None)["loss"] for i in (0, 4)
-    ]
+    halves = [objective.terms(network, image[i : i + 4], row_noise(4, start=i, total=8), None)["loss"] for i in (0, 4)]
     torch.testing.assert_close(sum(halves) / 2, whole)
 
 

@@ -267,10 +267,10 @@ def divergence(model: RBM, data: BarsAndStripes) -> float:
 
 ADAM = partial(torch.optim.Adam, lr=0.02)
 LEARNED = {  # updates, and the KL to the data in nats that is asked for after them
-    "cd": (ContrastiveDivergence(5), True, 1000, 0.35),
-    "pcd": (PersistentContrastiveDivergence(2, chains=200), True, 1000, 0.35),
-    "pcd_not_centred": (PersistentContrastiveDivergence(2, chains=200), False, 1000, 0.9),
-    "parallel_tempering": (ParallelTempering(1, chains=40, temperatures=4), True, 300, 1.5),
+    "cd": (ContrastiveDivergence(3), True, 800, 0.5),
+    "pcd": (PersistentContrastiveDivergence(2, chains=100), True, 1000, 0.4),
+    "pcd_not_centred": (PersistentContrastiveDivergence(1, chains=100), False, 800, 1.5),
+    "parallel_tempering": (ParallelTempering(1, chains=40, temperatures=3), True, 600, 1.0),
 }
 
 

@@ -16,13 +16,13 @@ References:
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
-from torch import Tensor, nn
+from torch import Tensor
 
 from lit_gen.core.errors import UsageError, require
 from lit_gen.core.images import UNLABELLED, ImageBatch, ImageSpec
@@ -36,7 +36,7 @@ from lit_gen.energy.likelihood import pseudo_log_likelihood
 from lit_gen.energy.negative_phase import ContrastiveDivergence, NegativePhase
 from lit_gen.energy.partition import Partition
 from lit_gen.energy.samplers import LogZ
-from lit_gen.energy.staged_training import StagedTraining
+from lit_gen.energy.staged_training import StagedTraining, groups
 from lit_gen.energy.units import Bernoulli, Units
 from lit_gen.energy.wake_sleep import up_down, wake_sleep_loss
 
@@ -66,7 +66,8 @@ class DBN(StagedTraining, BeliefImages):
         up_down_steps: Gibbs steps at the top between the wake and the sleep phase.
         partition: how log Z of the top machine is estimated for the test.
         bound_samples: draws from the recognition distribution for the bound on each test image.
-        optimizer: parameters -> optimizer, for all layers or one for each.
+        optimizer: parameters -> optimizer, for each layer.
+        rate_factors: what its learning rate is multiplied by for each layer; 1 where None.
         scheduler: optimizer -> learning rate scheduler, stepped once an epoch of the layer's stage.
         fine_tune_optimizer, fine_tune_scheduler: the same for fine-tuning.
         weight_decay: of the weights alone, not of biases, in pre-training.
@@ -99,7 +100,8 @@ class DBN(StagedTraining, BeliefImages):
         up_down_steps: int = 3,
         partition: Partition | None = None,
         bound_samples: int = 1,
-        optimizer: OptimizerCallable | list[OptimizerCallable] = torch.optim.SGD,
+        optimizer: OptimizerCallable = torch.optim.SGD,
+        rate_factors: Sequence[float] | None = None,
         scheduler: LRSchedulerCallable | None = None,
         fine_tune_optimizer: OptimizerCallable = torch.optim.SGD,
         fine_tune_scheduler: LRSchedulerCallable | None = None,
@@ -127,16 +129,17 @@ class DBN(StagedTraining, BeliefImages):
         for name in ("up_down_steps", "bound_samples", "sample_steps", "posterior_steps"):
             require(locals()[name] >= 1, name, locals()[name], "1 or more")
         require(weight_decay >= 0, "weight_decay", weight_decay, "0 or more")
-        phases, makers = (x if isinstance(x, list) else [x] * len(hidden) for x in (negative_phase, optimizer))
-        for name, parts in (("negative_phase", phases), ("optimizer", makers)):
-            require(len(parts) == len(hidden), name, f"a list of {len(parts)}", f"one, or {len(hidden)}")
+        phases = negative_phase if isinstance(negative_phase, list) else [negative_phase] * len(hidden)
+        require(len(phases) == len(hidden), "negative_phase", f"a list of {len(phases)}", f"one, or {len(hidden)}")
+        self.rate_factors = [1.0] * len(hidden) if rate_factors is None else rate_factors
+        require(len(self.rate_factors) == len(hidden), "rate_factors", rate_factors, f"null or {len(hidden)} numbers")
         # persistent chains belong to one layer alone
         self.negative_phases = [copy.deepcopy(phase) or ContrastiveDivergence() for phase in phases]
         self.hidden, self.fine_tuning, self.labels, self.make_visible = hidden, fine_tuning, labels, visible
         self.stage_epochs = [*pretrain_epochs, *([fine_tune_epochs] if fine_tune_epochs else [])]
         self.pass_up, self.initial, self.up_down_steps = pass_up, initial, up_down_steps
         self.partition, self.bound_samples = partition or Partition(), bound_samples
-        self.make_optimizers, self.make_schedulers = (makers, fine_tune_optimizer), (scheduler, fine_tune_scheduler)
+        self.make_optimizers, self.make_schedulers = (optimizer, fine_tune_optimizer), (scheduler, fine_tune_scheduler)
         self.weight_decay, self.weight_std, self.conditional = weight_decay, weight_std, labels
         self.sample_steps, self.posterior_steps, self.pixels = sample_steps, posterior_steps, pixels
         self.log_z: dict[str, LogZ] = {}
@@ -178,9 +181,12 @@ class DBN(StagedTraining, BeliefImages):
         return self.top_state(image.to(self.device), label.to(self.device))
 
     def configure_optimizers(self) -> tuple[list[torch.optim.Optimizer], list[Any]]:
-        makers, make_last = self.make_optimizers
-        parameters = [groups(layer.machine.named_parameters(), self.weight_decay) for layer in self.network.layers]
-        optimizers = [make(parts) for make, parts in zip(makers, parameters)]
+        make, make_last = self.make_optimizers
+        optimizers = []
+        for layer, factor in zip(self.network.layers, self.rate_factors):
+            optimizers.append(make(groups(layer.machine.named_parameters(), self.weight_decay)))
+            for group in optimizers[-1].param_groups:
+                group["lr"] *= factor
         schedulers = [self.make_schedulers[0](o) for o in optimizers] if self.make_schedulers[0] else []
         if self.fine_tuning != "none":
             tuned = self.network if self.fine_tuning == "up_down" else self.classifier
@@ -286,13 +292,6 @@ class DBN(StagedTraining, BeliefImages):
         for phase, whole in zip(self.negative_phases, checkpoint["chains"]):
             if phase.chains is not None:
                 phase.chains.load(whole)
-
-
-def groups(named: Iterable[tuple[str, nn.Parameter]], weight_decay: float) -> list[dict[str, Any]]:
-    """Weights, which decay, and all other parameters, as an optimizer takes them."""
-    named = list(named)
-    weights, others = ([p for name, p in named if (name == "weight") is wanted] for wanted in (True, False))
-    return [{"params": weights, "weight_decay": weight_decay}, {"params": others}]
 
 
 def wrong(logits: Tensor, label: Tensor) -> Tensor:

@@ -211,9 +211,14 @@ class DeepEnergyModel(AveragedModule):
             return langevin(self.averaged, image, schedule, noise, self.objective.clamp, project)
 
     def uniform(self, noise: RowNoise) -> Tensor:
-        """Images of uniform noise, where chains begin."""
+        """Images of uniform noise."""
         low, high = self.spec.value_range
         return noise.uniform(*self.spec.shape).mul_(high - low).add_(low)
+
+    def start(self, noise: RowNoise) -> Tensor:
+        """Where the chains of samples begin."""
+        image = self.uniform(noise)
+        return image + self.objective.spread * noise.normal_like(image) if self.objective.spread else image
 
     def finish(self, image: Tensor) -> Tensor:
         """Images to look at, of the states of chains."""
@@ -221,7 +226,7 @@ class DeepEnergyModel(AveragedModule):
 
     def sample(self, n: int, *, label: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
         noise = RowNoise.of(generator, n, self.device)
-        return self.finish(self.run(self.uniform(noise), self.objective.schedule(self.sample_steps), noise))
+        return self.finish(self.run(self.start(noise), self.objective.schedule(self.sample_steps), noise))
 
     def trajectory(self, n: int, steps: Sequence[int], generator: torch.Generator | None = None) -> Tensor:
         """n chains from uniform noise, as they are after the given numbers of steps, ``[len(steps), n, C, H, W]``.
@@ -235,7 +240,7 @@ class DeepEnergyModel(AveragedModule):
         noise = RowNoise.of(generator, n, self.device)
         schedule = self.objective.schedule(self.sample_steps)
         schedule += schedule[-1:] * (max(steps) - len(schedule))
-        image, seen, done = self.uniform(noise), {}, 0
+        image, seen, done = self.start(noise), {}, 0
         for step in sorted(set(steps)):
             image = self.run(image, schedule[done:step], noise)
             seen[step], done = image.clamp(*self.spec.value_range), step
@@ -269,5 +274,5 @@ class DeepEnergyModel(AveragedModule):
             return torch.where(hidden, state, image + step.sigma * noise.normal_like(image))
 
         schedule = self.objective.schedule(self.sample_steps)
-        state = self.run(put_back(self.uniform(noise), schedule[0]), schedule, noise, put_back)
+        state = self.run(put_back(self.start(noise), schedule[0]), schedule, noise, put_back)
         return torch.where(hidden, self.finish(state), image)

@@ -45,19 +45,6 @@ def check_widths(name: str, widths: Sequence[int]) -> None:
     require(all(width >= 1 for width in widths), name, list(widths), "integers of 1 or more")
 
 
-def initialise(network: nn.Module) -> None:
-    """He's normal weights, zero biases: the first gradient in the pixels is neither lost nor blown up by the depth.
-
-    References:
-        He et al., Delving deep into rectifiers, ICCV 2015 (arXiv:1502.01852), section 2.2.
-    """
-    for module in network.modules():
-        if isinstance(module, nn.Linear | nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-
-
 def constrain_spectrum(network: nn.Module) -> None:
     r"""Divides every weight by its largest singular value, in place: the energy's slope is bounded.
 
@@ -75,6 +62,9 @@ def constrain_spectrum(network: nn.Module) -> None:
 class EnergyNetwork(nn.Module):
     """Layers that end in one number for each image; the last has no bias, for a constant is no part of an energy.
 
+    Weights begin as torch draws them, small: larger ones (He's) learn sooner, but leave wells of their own far from the data,
+    where score matching, which sees only data with noise, does not fill them in.
+
     Args:
         layers: all but the last.
         features: length of what they put out.
@@ -87,7 +77,6 @@ class EnergyNetwork(nn.Module):
     def __init__(self, layers: Sequence[nn.Module], features: int, spectral_norm: bool) -> None:
         super().__init__()
         self.layers = nn.Sequential(*layers, nn.Linear(features, 1, bias=False))
-        initialise(self)
         if spectral_norm:
             constrain_spectrum(self)
 

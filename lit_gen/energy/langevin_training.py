@@ -83,6 +83,7 @@ class EnergyObjective:
     Attributes:
         nats: what the network's output is multiplied by to give -log p(x) up to a constant.
         sigma: standard deviation of the noise that training images carry (the least of them): p is the noised data's.
+        spread: standard deviation of the noise that is added to uniform noise where a sample's chain begins.
         clamp: see :func:`langevin`.
         chains: number of persistent chains over all processes; 0 for none.
         second_order: training differentiates the energy's gradient.
@@ -90,6 +91,7 @@ class EnergyObjective:
 
     nats: float = 1.0
     sigma: float = 0.0
+    spread: float = 0.0
     clamp: float | None = None
     chains: int = 0
     second_order: ClassVar[bool] = False

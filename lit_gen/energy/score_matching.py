@@ -88,8 +88,8 @@ class DenoisingScoreMatching(EnergyObjective):
 
     Args:
         sigma_min: the smallest level.
-        sigma_max: the largest level, None for ``sigma_min`` alone. Uniform noise, where chains begin, must look like data with
-            so much noise: where it is too small they never find the data.
+        sigma_max: the largest level, None for ``sigma_min`` alone. Chains begin with so much noise on uniform noise, which must
+            look like so much noise on data: where it is too small they never find the data.
         levels: L.
         step_ratio: r; Song and Ermon's epsilon over the square of their smallest level is 0.2.
 
@@ -119,6 +119,7 @@ class DenoisingScoreMatching(EnergyObjective):
         if sigma_max is not None and levels > 1:
             self.sigmas = torch.logspace(0, 1, levels, base=sigma_min / sigma_max, dtype=torch.float64) * sigma_max
         self.step_ratio, self.sigma, self.nats = step_ratio, sigma_min, 1 / sigma_min
+        self.spread = self.sigmas[0].item()  # the network has seen nothing but data with noise
 
     def schedule(self, steps: int) -> list[LangevinStep]:
         levels = [self.sigmas[i * len(self.sigmas) // steps].item() for i in range(steps)]

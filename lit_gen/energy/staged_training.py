@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lit_gen.core.averages import AveragedModule
 from lit_gen.core.errors import require
@@ -120,3 +120,10 @@ def stage_of(epoch: int, lengths: Sequence[int]) -> int:
 def as_list(value: Any) -> list[Any]:
     """What Lightning gives as one object, as a list of them, or as nothing."""
     return value if isinstance(value, list) else [] if value is None else [value]
+
+
+def groups(named: Iterable[tuple[str, nn.Parameter]], weight_decay: float) -> list[dict[str, Any]]:
+    """Weights, which decay, and all other parameters, as an optimizer takes them."""
+    named = list(named)
+    weights, others = ([p for name, p in named if (name == "weight") is wanted] for wanted in (True, False))
+    return [{"params": weights, "weight_decay": weight_decay}, {"params": others}]

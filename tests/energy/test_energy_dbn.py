@@ -102,6 +102,7 @@ def test_another_number_of_epochs_is_refused(max_epochs: int, tmp_path: Path) ->
         ({"fine_tuning": "backprop"}, "fine_tune_epochs = 0; accepted: 1"),
         ({"fine_tuning": "wake"}, "fine_tuning = wake; accepted: none, up_down, backprop"),
         ({"negative_phase": [ContrastiveDivergence()]}, "negative_phase = a list of 1"),
+        ({"rate_factors": [1.0]}, "rate_factors = .*; accepted: null or 2 numbers"),
         ({"hidden": []}, "hidden"),
         ({"bound_samples": 0}, "bound_samples = 0"),
     ],
@@ -206,6 +207,7 @@ def staged() -> DBN:
             "fine_tune_scheduler": partial(torch.optim.lr_scheduler.ExponentialLR, gamma=0.5),
             "weight_decay": 0.01,
             "pass_up": "sample",
+            "rate_factors": [1.0, 0.5],
         }
     )
 
@@ -233,6 +235,8 @@ def test_a_run_broken_off_anywhere_ends_as_if_it_had_not_been(moments: list[int]
         assert torch.equal(mine.chains.whole(), theirs.chains.whole())
     files = [tmp_path / run / "checkpoints" / "last.ckpt" for run in ("straight", "broken")]
     expected, found = (torch.load(file, weights_only=False) for file in files)
+    rates = [state["param_groups"][0]["lr"] for state in expected["optimizer_states"]]
+    assert rates == pytest.approx([0.1 / 4, 0.05 / 4, 0.01 / 4])
     assert [state["last_epoch"] for state in expected["lr_schedulers"]] == [2, 2, 2]
     for key in ("optimizer_states", "lr_schedulers"):
         assert repr(expected[key]) == repr(found[key])

@@ -266,18 +266,19 @@ def divergence(model: RBM, data: BarsAndStripes) -> float:
 
 
 ADAM = partial(torch.optim.Adam, lr=0.02)
-LEARNED = {  # updates, and the KL to the data in nats that is asked for after them
-    "cd": (ContrastiveDivergence(3), True, 800, 0.5),
-    "pcd": (PersistentContrastiveDivergence(2, chains=100), True, 1000, 0.4),
-    "pcd_not_centred": (PersistentContrastiveDivergence(1, chains=100), False, 800, 1.5),
-    "parallel_tempering": (ParallelTempering(1, chains=40, temperatures=3), True, 600, 1.0),
+LEARNED = {  # and the KL to the data in nats that is asked for: twice what was seen
+    "cd": (ContrastiveDivergence(5), True, 0.4),
+    "pcd": (PersistentContrastiveDivergence(2, chains=100), True, 0.4),
+    "pcd_not_centred": (PersistentContrastiveDivergence(2, chains=100), False, 1.0),
+    "parallel_tempering": (ParallelTempering(1, chains=40, temperatures=4), True, 0.4),
 }
+UPDATES = 1200
 
 
 @pytest.mark.parametrize("case", LEARNED)
 def test_bars_and_stripes_are_learned(case: str) -> None:
     """14 of 512 images: independent pixels are log(512/14) = 3.6 nats away from the data, a perfect model 0."""
-    phase, centred, updates, most = LEARNED[case]
+    phase, centred, most = LEARNED[case]
     data = BarsAndStripes()
     model = RBM(16, negative_phase=phase, centred=centred, offset_rate=0.05, weight_std=0.1).build(data.spec)
     model.should_log = lambda: False
@@ -287,8 +288,8 @@ def test_bars_and_stripes_are_learned(case: str) -> None:
     model.negative_phase.start(model.machine, model.data_mean)
     images = torch.cat([image for image, _ in data.clean_batches("train")]).flatten(1).float() / 255
     optimizer = torch.optim.SGD(model.parameters(), lr=0.3)
-    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.02, updates)
-    stepped(model, images, range(updates), optimizer, schedule)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.02, UPDATES)
+    stepped(model, images, range(UPDATES), optimizer, schedule)
     reached = divergence(model, data)
     print(f"{case}: KL = {reached:.3f} nats")
     assert reached < most

@@ -15,11 +15,11 @@ from tests.conftest import CONFIGS, small
 
 
 def spread(model: torch.nn.Module) -> float:
-    """Largest difference of any parameter between two processes."""
+    """Largest difference of any parameter between two processes; of any buffer where there are no parameters."""
     worst = 0.0
-    for parameter in model.parameters():
-        copies = [torch.empty_like(parameter) for _ in range(dist.get_world_size())]
-        dist.all_gather(copies, parameter.detach())
+    for tensor in list(model.parameters()) or list(model.buffers()):
+        copies = [torch.empty_like(tensor) for _ in range(dist.get_world_size())]
+        dist.all_gather(copies, tensor.detach())
         worst = max(worst, *(float((copy - copies[0]).abs().max()) for copy in copies))
     return worst
 

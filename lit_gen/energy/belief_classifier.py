@@ -7,7 +7,8 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from lit_gen.energy.belief_network import BeliefNetwork, class_logits
+from lit_gen.energy.belief_network import BeliefNetwork
+from lit_gen.energy.labels import class_logits
 
 
 class BeliefClassifier(nn.Module):

@@ -22,6 +22,7 @@ from lit_gen.core.errors import require
 from lit_gen.core.images import UNLABELLED
 from lit_gen.core.random import RowNoise
 from lit_gen.energy.joined import Joined
+from lit_gen.energy.labels import class_logits
 from lit_gen.energy.machine import BipartiteMachine
 from lit_gen.energy.units import Bernoulli, Softmax, Units
 
@@ -200,19 +201,3 @@ class BeliefNetwork(nn.Module):
     def free_energy(self, x: Tensor) -> Tensor:
         """-log of the unnormalised :math:`p(x_{L-1})` of the top machine, summed over labels, ``[B]``, in nats."""
         return -class_logits(self.top, x).logsumexp(-1) if self.labelled else self.top.free_energy(x)
-
-
-def class_logits(machine: BipartiteMachine, x: Tensor) -> Tensor:
-    """-F(x, y) for each label y, ``[B, K]``: log p(y | x) up to a constant of x.
-
-    Args:
-        machine: its visible units are :class:`Joined`, the label last.
-        x: states of the others, ``[B, dim]``.
-    """
-    *_, labels = machine.visible.parts
-    without = torch.cat([x, x.new_zeros(len(x), labels.dim)], -1)
-    classes = torch.eye(labels.dim, dtype=x.dtype, device=x.device)
-    # the field is linear in the label: one product with the weights serves all classes
-    field = machine.hidden_field(without).unsqueeze(1) + machine.weight[-labels.dim :]
-    energy = machine.visible.energy(without).unsqueeze(1) + labels.energy(classes)
-    return -machine.free_energy_at(energy, field)

@@ -25,6 +25,7 @@ from lit_gen.core.errors import UsageError, require
 from lit_gen.core.images import UNLABELLED, ImageBatch, ImageSpec
 from lit_gen.core.random import RowNoise
 from lit_gen.energy.joined import Joined
+from lit_gen.energy.labels import class_logits
 from lit_gen.energy.path import TemperedPath
 from lit_gen.energy.rbm import RBM
 from lit_gen.energy.units import Softmax, Units
@@ -74,7 +75,7 @@ class ClassificationRBM(RBM):
         if label is not None and not (label == UNLABELLED).any():
             return torch.cat([pixels, F.one_hot(label, self.spec.num_classes).to(pixels.dtype)], -1)
         with torch.no_grad():
-            believed = self._class_logits(pixels).softmax(-1)
+            believed = class_logits(self.machine, pixels).softmax(-1)
         if label is not None:
             given = F.one_hot(label.clamp(min=0), self.spec.num_classes).to(believed.dtype)
             believed = torch.where((label == UNLABELLED).unsqueeze(-1), believed, given)
@@ -88,23 +89,13 @@ class ClassificationRBM(RBM):
         weights = self.machine.visible.split(self.machine.weight.detach().T)[0]
         return self.machine.visible.parts[0].to_pixels(weights).unflatten(-1, self.spec.shape)
 
-    def _class_logits(self, pixels: Tensor) -> Tensor:
-        """-F(v, y) of every class, ``[B, K]``, for the states ``[B, dim]`` of the pixels."""
-        machine, labels = self.machine, self.machine.visible.parts[1]
-        without = torch.cat([pixels, pixels.new_zeros(len(pixels), labels.dim)], -1)
-        classes = torch.eye(labels.dim, dtype=pixels.dtype, device=pixels.device)
-        # the field is linear in the label: one product with the weights serves all classes
-        field = machine.hidden_field(without).unsqueeze(1) + machine.weight[-labels.dim :]  # [B, K, hidden]
-        energy = machine.visible.energy(without).unsqueeze(1) + labels.energy(classes)  # [B, K]
-        return -machine.free_energy_at(energy, field)
-
     def class_log_prob(self, image: Tensor) -> Tensor:
         """log p(y | v), exact, ``[B, K]``."""
-        return self._class_logits(self._pixels(image)).log_softmax(-1)
+        return class_logits(self.machine, self._pixels(image)).log_softmax(-1)
 
     def free_energy(self, image: Tensor) -> Tensor:
         """-log sum over labels of exp(-F(v, y)), in nats, ``[B]``."""
-        return -self._class_logits(self._pixels(image)).logsumexp(-1)
+        return -class_logits(self.machine, self._pixels(image)).logsumexp(-1)
 
     # ---------------------------------------------------------------- training and evaluation
 

@@ -30,8 +30,9 @@ from lit_gen.core.random import RowNoise
 from lit_gen.energy.belief_bound import unnormalised_bound
 from lit_gen.energy.belief_classifier import BeliefClassifier
 from lit_gen.energy.belief_images import BeliefImages
-from lit_gen.energy.belief_network import BeliefNetwork, class_logits
+from lit_gen.energy.belief_network import BeliefNetwork
 from lit_gen.energy.data_mean import first_states, mean_state
+from lit_gen.energy.labels import class_logits
 from lit_gen.energy.likelihood import pseudo_log_likelihood
 from lit_gen.energy.negative_phase import ContrastiveDivergence, NegativePhase
 from lit_gen.energy.partition import Partition

@@ -13,7 +13,8 @@ from lit_gen.core.errors import UsageError
 from lit_gen.core.images import UNLABELLED
 from lit_gen.energy.belief_bound import conditional_log_prob, unnormalised_bound
 from lit_gen.energy.belief_classifier import BeliefClassifier
-from lit_gen.energy.belief_network import BeliefNetwork, class_logits
+from lit_gen.energy.belief_network import BeliefNetwork
+from lit_gen.energy.labels import class_logits
 from lit_gen.energy.likelihood import exact_log_z
 from lit_gen.energy.units import Bernoulli, Gaussian, Softmax
 from lit_gen.energy.wake_sleep import Phases, up_down, wake_sleep_loss

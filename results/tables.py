@@ -50,7 +50,8 @@ def test_metrics(record: dict[str, Any]) -> str:
             shown.append(f"{'error' if short == 'error' else 'before fine-tuning'} {value:.2%}")
         if short == "completion_error":
             mean = metrics[f"{name}_mean_image"]
-            shown.append(f"completion error {value:.4f} (mean image {mean:.4f})")
+            averaged = metrics[f"{name}_averaged"]
+            shown.append(f"completion error {averaged:.4f}, one draw {value:.4f}, mean image {mean:.4f}")
         if short.startswith("capacity_"):
             shown.append(f"capacity at N = {short.removeprefix('capacity_')}: {value:.3f} N")
         anchors = record["estimators"].get(name, {}).get("anchors")

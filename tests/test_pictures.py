@@ -186,6 +186,7 @@ def test_training_is_not_disturbed(tmp_path: Path) -> None:
         (lambda: FreeEnergyGap(n=1), "1"),
         (lambda: Completion(n=0), "0"),
         (lambda: Completion(hide="all"), "all"),
+        (lambda: Completion(draws=0), "0"),
     ],
 )
 def test_bad_arguments_are_named(make, value: str) -> None:
@@ -267,7 +268,7 @@ def test_completion_errors_are_those_by_hand(hide: str, options: dict[str, Any],
     known = np.s_[:, :, :4, :] if hide == "lower" else np.s_[:, :, :, 4:]
     span = 2.0 if options.get("value_range") else 1.0
 
-    model, callback = Answers(train.mean(0)), Completion(n, hide)
+    model, callback = Answers(train.mean(0)), Completion(n, hide, draws=1)
     metrics = measured(tmp_path, model, data, callback)
     by_mean = ((train.mean(0, keepdim=True)[rows] - image[rows]) / span).square().flatten(1).mean(1)
     assert metrics["test/completion_error_mean_image"] == pytest.approx(float(by_mean.mean()), rel=1e-4)
@@ -295,6 +296,23 @@ def test_a_perfect_completion_has_no_error(tmp_path: Path) -> None:
     metrics = measured(tmp_path, Answers(), digits(), Completion(40))
     assert metrics["test/completion_error"] == 0.0
     assert metrics["test/completion_error_nearest"] > 0.0
+
+
+class Guesses(Answers):
+    """Fills hidden pixels with zeros and ones in turn."""
+
+    def complete(self, image: Tensor, mask: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        self.asked.append((image, mask))
+        return torch.where(mask.bool(), torch.full_like(image, 1 - len(self.asked) % 2), image)
+
+
+def test_several_completions_are_averaged(tmp_path: Path) -> None:
+    """Of binary pixels, half zeros and half ones are off by a quarter everywhere."""
+    data = digits(binarize="dynamic")
+    metrics = measured(tmp_path, Guesses(), data, Completion(40, draws=4))
+    assert metrics["test/completion_error_averaged"] == pytest.approx(0.25)
+    zeros = all_images(data, "test")[:40][:, :, 4:].mean()
+    assert metrics["test/completion_error"] == pytest.approx(float(zeros), rel=1e-5)  # of the first
 
 
 def test_the_nearest_training_image_is_found_in_any_batch() -> None:

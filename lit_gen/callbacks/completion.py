@@ -20,7 +20,7 @@ from lit_gen.core.images import ImageBatch
 from lit_gen.core.loggers import log_image
 from lit_gen.core.random import run_seed, seeded_generator
 
-NAMES = ("completion_error", "completion_error_mean_image", "completion_error_nearest")
+NAMES = ("completion_error", "completion_error_averaged", "completion_error_mean_image", "completion_error_nearest")
 SCALE = 2.0**10  # Averages are sums of multiples of 2^-20, which are too coarse for errors of some hundredths
 
 
@@ -29,11 +29,13 @@ class Completion(Callback):
 
     - ``test/completion_error``: squared difference between the completion and the image, averaged over the hidden pixels,
       pixels in [0, 1]. The image is the one that the model was given: binarised, where the data is binarised.
-    - ``test/completion_error_mean_image``: the same with the mean of all training images in place of the completion;
+    - ``test/completion_error_averaged``: the same with the mean of ``draws`` completions;
+    - ``test/completion_error_mean_image``: with the mean of all training images in place of the completion;
     - ``test/completion_error_nearest``: with the training image whose known pixels are nearest.
 
     The squared error favours answers that are means over answers that are samples: a model whose probabilities are right
-    has twice the error with its samples. The training images of the baselines pass through the same transform.
+    has twice the error with its samples. A chain that stays in one mode gives an answer in between, whence the average. The
+    training images of the baselines pass through the same transform.
 
     Completions are drawn from generators of (run seed, split, batch) and batches are dealt to the processes in turn: the values
     do not depend on their number. ``samples/completion.png`` shows the first images: whole, as seen, completed (where the
@@ -44,6 +46,7 @@ class Completion(Callback):
 
     Args:
         n: images to complete, fewer where there are fewer.
+        draws: completions of each image that are averaged.
         hide: the half that is hidden.
         every_n_epochs: epochs between two evaluations on validation images (``val/completion_error``, ...) while training; 0:
             only at test.
@@ -52,11 +55,12 @@ class Completion(Callback):
         UsageError: an argument is out of range, or (in ``setup``) the model does not complete images.
     """
 
-    def __init__(self, n: int = 1000, hide: Half = "lower", every_n_epochs: int = 0) -> None:
+    def __init__(self, n: int = 1000, hide: Half = "lower", every_n_epochs: int = 0, draws: int = 10) -> None:
         require(n >= 1, "n", n, "1 or more")
+        require(draws >= 1, "draws", draws, "1 or more")
         require(hide in ("lower", "upper", "left", "right"), "hide", hide, "lower, upper, left, right")
         require(every_n_epochs >= 0, "every_n_epochs", every_n_epochs, "0 or more")
-        self.n, self.hide, self.every_n_epochs = n, hide, every_n_epochs
+        self.n, self.hide, self.every_n_epochs, self.draws = n, hide, every_n_epochs, draws
         self.record: dict[str, dict[str, Any]] = {}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -78,18 +82,21 @@ class Completion(Callback):
     def _evaluate(self, trainer: Trainer, model: LightningModule, split: str) -> dict[str, dict[str, Any]]:
         data, spec, averages = trainer.datamodule, model.spec, Averages(NAMES).to(model.device)
         hidden = views.half_hidden(spec.shape[-2:], self.hide).to(model.device)
-        parts = []
+        parts, averaged = [], []
         for number, batch in islice(
             enumerate(data.eval_batches(split, self.n)), trainer.global_rank, None, trainer.world_size
         ):
             generator = seeded_generator(run_seed(), "completion", split, number, device=model.device)
             with model.evaluating():
-                parts.append(views.complete(model, batch.image.to(model.device), self.hide, generator))
+                image = batch.image.to(model.device)
+                drawn = [views.complete(model, image, self.hide, generator) for _ in range(self.draws)]
+            parts.append(drawn[0])
+            averaged.append(torch.stack([view.images[-1] for view in drawn]).mean(0))
         if parts:  # with more processes than batches, some have none
             image, seen, completed = torch.cat([part.images for part in parts], 1)
             mean, nearest = baselines(data.eval_batches("train"), image, hidden)
             span = spec.value_range[1] - spec.value_range[0]
-            for name, answer in zip(NAMES, (completed, mean, nearest)):
+            for name, answer in zip(NAMES, (completed, torch.cat(averaged), mean, nearest)):
                 averages.update(**{name: SCALE * hidden_error(answer / span, image / span, hidden)})
         values = {name: (value / SCALE, error / SCALE) for name, (value, error) in averages.compute().items()}
         model.log_dict(
@@ -105,6 +112,7 @@ class Completion(Callback):
             "of": "binarised images" if spec.binary else "images",
             "n": min(self.n, data.num_examples(split)),
             "hidden": self.hide,
+            "draws": self.draws,
             "n_train": data.num_examples("train"),
         }
         return {f"{split}/{name}": {"value": v, "stderr": error, **about} for name, (v, error) in values.items()}

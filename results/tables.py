@@ -53,7 +53,9 @@ def test_metrics(record: dict[str, Any]) -> str:
             averaged = metrics[f"{name}_averaged"]
             shown.append(f"completion error {averaged:.4f}, one draw {value:.4f}, mean image {mean:.4f}")
         if short.startswith("capacity_"):
-            shown.append(f"capacity at N = {short.removeprefix('capacity_')}: {value:.3f} N")
+            size = short.removeprefix("capacity_")
+            what = "where the curves of both sizes cross" if size == "crossing" else f"capacity at N = {int(size):,}"
+            shown.append(f"{what}: {value:.3f} N")
         anchors = record["estimators"].get(name, {}).get("anchors")
         if anchors and short.startswith(("fcd", "fid")):
             shown.append(f"{short} {value:.4g} (real {anchors['real']:.4g}, noise {anchors['noise']:.4g})")

@@ -66,7 +66,7 @@ class RowNoise:
     def __init__(self, key: BatchKey, rows: int, name: str, device: torch.device | str = "cpu") -> None:
         self.key, self.rows, self.device = key, rows, device
         self.generator: torch.Generator | None = seeded_generator(key.seed, name, device=device)
-        self._drawn: dict[torch.Size, Tensor] = {}
+        self._drawn: dict[tuple[torch.Size, torch.dtype], Tensor] = {}
 
     @classmethod
     def of(cls, generator: torch.Generator | None, rows: int, device: torch.device | str = "cpu") -> "RowNoise":
@@ -102,6 +102,7 @@ class RowNoise:
         return self._slice(self._buffer(x).normal_(generator=self.generator))
 
     def _buffer(self, x: Tensor) -> Tensor:
-        if x.shape not in self._drawn:
-            self._drawn[x.shape] = torch.empty(self.key.total, *x.shape[1:], dtype=x.dtype, device=x.device)
-        return self._drawn[x.shape]
+        kind = (x.shape, x.dtype)
+        if kind not in self._drawn:
+            self._drawn[kind] = torch.empty(self.key.total, *x.shape[1:], dtype=x.dtype, device=x.device)
+        return self._drawn[kind]

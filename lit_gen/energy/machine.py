@@ -93,13 +93,14 @@ class BipartiteMachine(nn.Module):
 
     def hidden_field(self, v: Tensor, out: Tensor | None = None) -> Tensor:
         """What the hidden units receive from the visible ones, ``[..., hidden.dim]``."""
-        s = self.visible.coupled(v)
-        return torch.matmul(s - self.visible_offset if self.centred else s, self.weight, out=out)
+        field = torch.matmul(self.visible.coupled(v), self.weight, out=out)
+        # not by a difference in the states: that would take memory at every half-step of a chain
+        return field.sub_(self.visible_offset @ self.weight) if self.centred else field
 
     def visible_field(self, h: Tensor, out: Tensor | None = None) -> Tensor:
         """What the visible units receive from the hidden ones, ``[..., visible.dim]``."""
-        s = self.hidden.coupled(h)
-        return torch.matmul(s - self.hidden_offset if self.centred else s, self.weight.T, out=out)
+        field = torch.matmul(self.hidden.coupled(h), self.weight.T, out=out)
+        return field.sub_(self.weight @ self.hidden_offset) if self.centred else field
 
     @torch.no_grad()
     def hidden_mean(self, v: Tensor) -> Tensor:

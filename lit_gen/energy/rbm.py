@@ -26,7 +26,6 @@ from collections.abc import Callable
 from typing import Any, ClassVar, Literal
 
 import torch
-import torch.nn.functional as F
 from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 
@@ -63,7 +62,7 @@ class RBM(MachineImages):
         partition: how log Z is estimated for the test; AIS as in the authors' code where None.
         optimizer: parameters -> optimizer.
         scheduler: optimizer -> learning rate scheduler, stepped once an epoch.
-        weight_decay: of the weights alone, not of biases.
+        weight_decay: of the weights; 0 leaves it to the optimizer. Neither acts on biases.
         weight_std: standard deviation of the initial weights.
         centred: train in centred coordinates.
         offset_rate: rate of the offsets' moving averages, where centred.
@@ -130,6 +129,8 @@ class RBM(MachineImages):
 
     def build_networks(self, spec: ImageSpec) -> None:
         hidden = self.make_hidden(self.hidden_units)
+        require(self.sparsity_target is None or isinstance(hidden, Bernoulli), "sparsity_target", self.sparsity_target,
+                f"null with {type(hidden).__name__} hidden units")  # fmt: skip
         self.machine = BipartiteMachine(
             self.visible_units(spec), hidden, self.weight_std, self.centred, self.temperature
         )
@@ -173,14 +174,17 @@ class RBM(MachineImages):
         return self.watch_loss("loss", loss)
 
     def sparsity(self, field: Tensor) -> Tensor:
-        r"""Sum over hidden units of the cross-entropy between the target and the mean activity over the batch.
+        r"""A term with the gradient of the cross-entropy between target t and mean activity q, summed over hidden units.
+
+        q is the mean over the batches of all processes, so that their number makes no difference:
+        :math:`\partial_q [-t \log q - (1 - t) \log (1 - q)] = (q - t) / (q (1 - q))`.
 
         References:
             Hinton 2012, section 11. Lee, Ekanadham and Ng, Sparse deep belief net model for visual area V2, NIPS 2007.
         """
         activity = self.machine.hidden.mean_(field.clone(), self.machine.beta).mean(0)
-        target = torch.full_like(activity, self.sparsity_target)
-        return F.binary_cross_entropy(activity.clamp(1e-6, 1 - 1e-6), target, reduction="sum")
+        q = mean_over_processes(activity.detach()).clamp(1e-6, 1 - 1e-6)
+        return ((q - self.sparsity_target) / (q * (1 - q)) * activity).sum()
 
     @torch.no_grad()
     def mean_statistics(self, v: Tensor, field: Tensor) -> tuple[Tensor, Tensor]:
@@ -197,9 +201,11 @@ class RBM(MachineImages):
             self.machine.move_offsets(*self._statistics, self.offset_rate)
 
     def configure_optimizers(self) -> Any:
-        weights = [self.machine.weight]
+        weights: dict[str, Any] = {"params": [self.machine.weight]}
+        if self.weight_decay:
+            weights["weight_decay"] = self.weight_decay
         others = [p for name, p in self.machine.named_parameters() if name != "weight"]
-        optimizer = self.make_optimizer([{"params": weights, "weight_decay": self.weight_decay}, {"params": others}])
+        optimizer = self.make_optimizer([weights, {"params": others, "weight_decay": 0.0}])
         if self.make_scheduler is None:
             return optimizer
         return {"optimizer": optimizer, "lr_scheduler": self.make_scheduler(optimizer)}

@@ -46,8 +46,8 @@ def test_metrics(record: dict[str, Any]) -> str:
         short = name.removeprefix("test/")
         if short in NLL:
             shown.append(log_likelihood(short, value, record))
-        if short in ("error", "error_before"):
-            shown.append(f"{'error' if short == 'error' else 'before fine-tuning'} {value:.2%}")
+        if short in ("error", "error_generative"):
+            shown.append(f"{'error' if short == 'error' else 'by the generative model'} {value:.2%}")
         if short == "completion_error":
             mean = metrics[f"{name}_mean_image"]
             averaged = metrics[f"{name}_averaged"]

@@ -375,7 +375,7 @@ def test_two_processes_log_what_one_does(tmp_path: Path) -> None:
     mp.spawn(values_of_this_process, (str(tmp_path), 2), nprocs=2)
     one, first, second = (torch.load(tmp_path / f"logged-{name}.pt") for name in ("1-0", "2-0", "2-1"))
     names = [name for name in one if "gap" in name or "completion" in name]
-    assert len(names) == 8
+    assert len(names) == 10
     for name in names:
         assert one[name] == pytest.approx(first[name], rel=1e-4)
         assert first[name] == second[name]

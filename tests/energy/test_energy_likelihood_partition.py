@@ -114,11 +114,11 @@ def test_result_says_how_an_estimate_was_made() -> None:
 def test_raise_of_a_config() -> None:
     machine = make_machine("bernoulli_bernoulli").float()
     mean, v = torch.full((4,), 0.5), machine.visible.enumerate()
-    partition = Partition(steps=300, raise_examples=16)
-    log_prob = partition.raise_log_prob(machine, mean, v, chains=50)
+    partition = Partition(steps=300, raise_examples=16, raise_chains=50)
+    log_prob = partition.raise_log_prob(machine, mean, v)
     exact = -machine.free_energy(v).double() - exact_log_z(machine)
     torch.testing.assert_close(log_prob, exact, rtol=0, atol=0.2)
-    assert torch.equal(log_prob, partition.raise_log_prob(machine, mean, v, chains=50))
+    assert torch.equal(log_prob, partition.raise_log_prob(machine, mean, v))
     other = raise_log_prob(TemperedPath(machine, mean), v, partition.betas(), 50, torch.Generator().manual_seed(0))
     assert not torch.equal(log_prob, other)
 

@@ -20,15 +20,19 @@ def print_report(run: RunDir, record: dict[str, Any], console: Console | None = 
     """
     console = console or Console(width=None if Console().is_terminal else 110)
     step = record["best"]["step"] or record["steps"]
-    table = Table(title=f"{record['experiment']}: {record['checkpoint']}, step {step}")
-    columns = {"metric": "left", "value": "right", "real data": "right", "noise": "right", "samples": "right"}
-    for column, justify in columns.items():
-        table.add_column(column, justify=justify)
+    rows = [("metric", "value", "real data", "noise", "samples")]
     for name, value in record["metrics"].items():
         estimator = record["estimators"].get(name, {})
         anchors = estimator.get("anchors") or {}
         samples = estimator.get("n_fake") or estimator.get("samples") or ""
-        table.add_row(name, number(value), number(anchors.get("real")), number(anchors.get("noise")), str(samples))
+        rows.append((name, number(value), number(anchors.get("real")), number(anchors.get("noise")), str(samples)))
+    # a column that nothing is in is left out
+    columns = [column for column in zip(*rows) if any(column[1:])]
+    table = Table(title=f"{record['experiment']}: {record['checkpoint']}, step {step}")
+    for heading, *_ in columns:
+        table.add_column(heading, justify="left" if heading == "metric" else "right")
+    for row in list(zip(*columns))[1:]:
+        table.add_row(*row)
     console.print(table)
     for line in estimator_notes(record["estimators"]):
         console.print(line, highlight=False)
@@ -39,10 +43,10 @@ def print_report(run: RunDir, record: dict[str, Any], console: Console | None = 
         f"test {seconds['test']:.0f} s; evaluation is {share:.0%} of the whole",
         highlight=False,
     )
-    grids = sorted(run.samples.glob("step-*.png"))
+    samples = sorted(run.samples.glob("step-*"))
     console.print(f"run directory: {run.path}", soft_wrap=True, highlight=False)
-    if grids:
-        console.print(f"samples: {grids[-1]}", soft_wrap=True, highlight=False)
+    if samples:
+        console.print(f"samples: {samples[-1]}", soft_wrap=True, highlight=False)
 
 
 def estimator_notes(estimators: dict[str, Any]) -> list[str]:

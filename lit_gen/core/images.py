@@ -50,3 +50,10 @@ class ImageBatch(NamedTuple):
     image: Tensor
     label: Tensor
     key: BatchKey
+
+    unit = "images"
+
+    @property
+    def amount(self) -> int:
+        """Images of this process."""
+        return self.image.shape[0]

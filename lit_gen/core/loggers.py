@@ -162,3 +162,31 @@ def log_image(trainer: Trainer, key: str, image: Tensor, path: Path) -> None:
             logger.experiment.log({key: wandb.Image(str(path)), "trainer/global_step": trainer.global_step})
         elif isinstance(logger, TensorBoardLogger):
             logger.experiment.add_image(key, image, trainer.global_step)
+
+
+def log_table(trainer: Trainer, key: str, columns: list[str], rows: list[list[Any]]) -> None:
+    """Shows a table in every logger that takes one: a W&B table, Markdown in TensorBoard.
+
+    Args:
+        trainer: its loggers are used.
+        key: name of the table, e.g. ``translations``.
+        columns: names of the columns.
+        rows: a value for each column.
+    """
+    for logger in trainer.loggers:
+        if isinstance(logger, WandbLogger):
+            # no step, as for a picture
+            import wandb
+
+            table = wandb.Table(columns=columns, data=rows)
+            logger.experiment.log({key: table, "trainer/global_step": trainer.global_step})
+        elif isinstance(logger, TensorBoardLogger):
+            logger.experiment.add_text(key, markdown_table(columns, rows), trainer.global_step)
+
+
+def markdown_table(columns: list[str], rows: list[list[Any]]) -> str:
+    """A table in Markdown; what would end a cell is escaped."""
+    cells = [columns, ["---"] * len(columns), *rows]
+    return "\n".join(
+        "| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", "<br>") for cell in row) + " |" for row in cells
+    )

@@ -15,48 +15,50 @@ from torch import Tensor, nn
 from lit_gen.core.errors import DivergenceError, UsageError
 from lit_gen.core.images import ImageBatch, ImageSpec
 from lit_gen.core.random import RowNoise, derive_seed, run_seed
+from lit_gen.core.text import PairBatch, StreamBatch, TextSpec
+
+Spec = ImageSpec | TextSpec
+Batch = ImageBatch | PairBatch | StreamBatch
 
 
 class GenerativeModule(LightningModule):
     """A generative model: it trains, it samples, and where its density is tractable or bounded it says so.
 
-    Networks are built from the data's :class:`ImageSpec`, which is known only when the data is: pass it to :meth:`build`,
-    or leave it to the Trainer (``configure_model``) or to the checkpoint (``load_from_checkpoint``). A subclass takes only
-    hyper-parameters in ``__init__``, calls ``self.save_hyperparameters()`` and implements :meth:`build_networks`,
-    ``training_step``, ``configure_optimizers`` and :meth:`sample`.
+    Networks are built from the data's spec (:class:`ImageSpec`, :class:`TextSpec`), which is known only when the data is: pass
+    it to :meth:`build`, or leave it to the Trainer (``configure_model``) or to the checkpoint (``load_from_checkpoint``). A
+    subclass takes only hyper-parameters in ``__init__``, calls ``self.save_hyperparameters()`` and implements
+    :meth:`build_networks`, ``training_step``, ``configure_optimizers`` and :meth:`sample`.
 
     ``trainer.global_step`` counts updates of the model that is sampled from (generator updates in a GAN).
     """
 
+    spec_class: ClassVar[type[Spec]] = ImageSpec
+    """The kind of data that the model takes."""
+
     value_ranges: ClassVar[tuple[tuple[float, float], ...]] = ((0.0, 1.0), (-1.0, 1.0))
-    """Ranges of the pixels that the model accepts."""
+    """Ranges of the pixels that a model of images accepts."""
 
     batches_per_step: int | None = None
-    """None: ``training_step`` receives one :class:`ImageBatch`. An integer k: a list of up to k batches, one update."""
+    """None: ``training_step`` receives one batch. An integer k: a list of up to k batches, one update."""
 
     falls_in_training: ClassVar[str | None] = "train/loss"
     """A value logged in training that falls when a few images are trained on again and again; None: there is no optimizer."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.spec: ImageSpec | None = None
+        self.spec: Spec | None = None
         self.estimators: dict[str, dict[str, Any]] = {}  # how each tested metric was estimated, for result.json
         self._losses: dict[str, Tensor] = {}
 
     # ---------------------------------------------------------------- building
 
-    def build(self, spec: ImageSpec) -> "GenerativeModule":
+    def build(self, spec: Spec) -> "GenerativeModule":
         """Builds the networks for data of this spec and returns the model.
 
         Raises:
-            UsageError: the data's range is not one that the model accepts.
+            UsageError: the data is of a kind that the model does not take.
         """
-        if spec.value_range not in self.value_ranges:
-            accepted = " or ".join(str(list(r)) for r in self.value_ranges)
-            raise UsageError(
-                f"{type(self).__name__} takes images in {accepted}, the data is in {list(spec.value_range)}: "
-                "set data.init_args.value_range"
-            )
+        self.check_spec(spec)
         self.spec = spec
         # Weights depend on the run's seed alone, not on what drew random numbers before.
         with torch.random.fork_rng(devices=[]):
@@ -64,7 +66,23 @@ class GenerativeModule(LightningModule):
             self.build_networks(spec)
         return self
 
-    def build_networks(self, spec: ImageSpec) -> None:
+    def check_spec(self, spec: Spec) -> None:
+        """Looks at what the data is before anything is built.
+
+        Raises:
+            UsageError: another kind of data, or pixels in a range that the model does not accept.
+        """
+        if not isinstance(spec, self.spec_class):
+            kinds = {ImageSpec: "images", TextSpec: "text"}
+            raise UsageError(f"{type(self).__name__} takes {kinds[self.spec_class]}, the data is {kinds[type(spec)]}")
+        if isinstance(spec, ImageSpec) and spec.value_range not in self.value_ranges:
+            accepted = " or ".join(str(list(r)) for r in self.value_ranges)
+            raise UsageError(
+                f"{type(self).__name__} takes images in {accepted}, the data is in {list(spec.value_range)}: "
+                "set data.init_args.value_range"
+            )
+
+    def build_networks(self, spec: Spec) -> None:
         """Creates the networks as attributes. Called once, under the run's seed."""
         raise NotImplementedError(f"{type(self).__name__} must implement build_networks")
 
@@ -82,7 +100,7 @@ class GenerativeModule(LightningModule):
         checkpoint["model_class"] = f"{type(self).__module__}.{type(self).__qualname__}"
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        spec = ImageSpec(**checkpoint["spec"])
+        spec = self.spec_class(**checkpoint["spec"])
         if self.spec is None:
             self.build(spec)
         elif self.spec != spec:
@@ -113,17 +131,18 @@ class GenerativeModule(LightningModule):
 
     # ---------------------------------------------------------------- randomness
 
-    def noise(self, batch: ImageBatch, name: str = "model") -> RowNoise:
+    def noise(self, batch: Batch, name: str = "model") -> RowNoise:
         """The source of noise for this batch; see :class:`RowNoise`."""
-        return RowNoise(batch.key, batch.image.shape[0], name, batch.image.device)
+        rows = batch[0]  # images, or tokens
+        return RowNoise(batch.key, rows.shape[0], name, rows.device)
 
-    def on_train_batch_start(self, batch: ImageBatch | list[ImageBatch], batch_idx: int) -> None:
+    def on_train_batch_start(self, batch: Batch | list[Batch], batch_idx: int) -> None:
         # Dropout and the like use the global generators: keyed as well, differently on each rank. Not torch.manual_seed,
         # which walks over all backends and, on a machine without them, queues a call with its stack trace: 0.5 ms a batch.
         first = batch[0] if self.batches_per_step else batch
         seed = derive_seed(first.key.seed, "global", self.global_rank)
         torch.default_generator.manual_seed(seed)
-        if first.image.device.type == "cuda":
+        if first[0].device.type == "cuda":
             torch.cuda.manual_seed(seed)
         # The step that loggers see; Lightning's own counter can be one off after a resume.
         self.trainer.fit_loop.epoch_loop._batches_that_stepped = self.global_step

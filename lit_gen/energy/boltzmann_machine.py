@@ -34,7 +34,7 @@ from lit_gen.energy.fully_connected import FullyConnected, Moments
 from lit_gen.energy.samplers import LogZ
 from lit_gen.energy.sequential_sweeps import Scan
 from lit_gen.energy.units import ENUMERABLE
-from lit_gen.metrics.distributed import world_size
+from lit_gen.core.distributed import world_size
 
 SMOOTHING = 0.01
 """Weight of the uniform distribution in the base rates: no pixel is impossible."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
+from lit_gen.core.distributed import world_size
 from lit_gen.core.errors import require
 from lit_gen.core.random import BatchKey, RowNoise
-from lit_gen.metrics.distributed import rank, world_size
+from lit_gen.core.sharded import gather_rows, share
 
 
 class PersistentChains:
@@ -44,33 +44,20 @@ class PersistentChains:
             return
         require(self.count >= world_size(), "chains", self.count, f"at least one for each of {world_size()} processes")
         whole = initial() if self._whole is None else self._whole
-        first, last = self._bounds(rank())
+        first, last = share(self.count)
         self.state = whole.narrow(self.axis, first, last - first).to(device, copy=True)
         self._whole = None
 
     def noise(self, key: BatchKey, device: torch.device | str) -> RowNoise:
         """The source of noise for this process's chains at the batch of this key."""
-        first, last = self._bounds(rank())
+        first, last = share(self.count)
         return RowNoise(BatchKey(key.seed, first, self.count), last - first, "chains", device)
-
-    def _bounds(self, process: int) -> tuple[int, int]:
-        world = world_size()
-        return process * self.count // world, (process + 1) * self.count // world
 
     # ---------------------------------------------------------------- checkpoint
 
     def whole(self) -> Tensor | None:
         """The states of all chains on the CPU; every process must call it. None where they were never started."""
-        if self.state is None or world_size() == 1:
-            return self._whole if self.state is None else self.state.cpu().clone()
-        # gloo and NCCL both gather equal shapes only
-        lengths = [last - first for first, last in map(self._bounds, range(world_size()))]
-        padded = torch.zeros(max(lengths), *self.state.movedim(self.axis, 0).shape[1:]).to(self.state)
-        padded[: lengths[rank()]] = self.state.movedim(self.axis, 0)
-        parts = [torch.empty_like(padded) for _ in lengths]
-        dist.all_gather(parts, padded)
-        whole = torch.cat([part[:length] for part, length in zip(parts, lengths)])
-        return whole.movedim(0, self.axis).cpu().contiguous()
+        return self._whole if self.state is None else gather_rows(self.state, self.count, self.axis)
 
     def load(self, whole: Tensor | None) -> None:
         """Takes the states of all chains from a checkpoint, for :meth:`start` to share out.

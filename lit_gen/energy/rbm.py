@@ -40,7 +40,7 @@ from lit_gen.energy.negative_phase import ContrastiveDivergence, NegativePhase
 from lit_gen.energy.partition import Partition
 from lit_gen.energy.samplers import LogZ
 from lit_gen.energy.units import Bernoulli, Units
-from lit_gen.metrics.distributed import mean_over_processes
+from lit_gen.core.distributed import mean_over_processes
 
 UnitsCallable = Callable[[int], Units]
 NLL_NAMES = {"exact": "nll", "forward": "nll", "reverse": "nll_reverse"}

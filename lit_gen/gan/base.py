@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from lit_gen.core.ema import ExponentialMovingAverage
 from lit_gen.core.errors import UsageError
 from lit_gen.core.images import UNLABELLED, ImageBatch
-from lit_gen.core.module import GenerativeModule
+from lit_gen.core.manual import ManualModule
 from lit_gen.gan.evaluation import DiscriminatorScores
 from lit_gen.gan.objectives import Objective
 
 
-class AdversarialModule(GenerativeModule):
+class AdversarialModule(ManualModule):
     """A generator that maps codes to images in [-1, 1], and a discriminator.
 
     A subclass sets the attributes below, trains the networks and counts ``discriminator_updates``.
@@ -39,8 +39,8 @@ class AdversarialModule(GenerativeModule):
     latent_dim: int
     conditional: bool
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, gradient_clip: float | None = None) -> None:
+        super().__init__(gradient_clip)
         self.discriminator_updates = 0
         self.scores = DiscriminatorScores()
 

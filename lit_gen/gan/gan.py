@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -14,7 +14,6 @@ from torch.optim import Optimizer
 from lit_gen.core.ema import ExponentialMovingAverage
 from lit_gen.core.errors import UsageError
 from lit_gen.core.images import ImageBatch, ImageSpec
-from lit_gen.core.module import gradient_norm
 from lit_gen.gan.base import AdversarialModule
 from lit_gen.gan.dcgan import DCGANDiscriminator, DCGANGenerator
 from lit_gen.gan.objectives import NonSaturating, Objective
@@ -93,15 +92,12 @@ class GAN(AdversarialModule):
         ema_decay: float | None = None,
         compile: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(gradient_clip)
         self.save_hyperparameters()
-        self.automatic_optimization = False
         counts = {"latent_dim": latent_dim, "discriminator_steps": discriminator_steps, "accumulate": accumulate}
         for name, value in counts.items():
             if value < 1:
                 raise UsageError(f"{name} = {value}; accepted: {name} >= 1")
-        if gradient_clip is not None and gradient_clip <= 0:
-            raise UsageError(f"gradient_clip = {gradient_clip}; accepted: gradient_clip > 0, or null for none")
         if ema_decay is not None and not 0 <= ema_decay < 1:
             raise UsageError(f"ema_decay = {ema_decay}; accepted: 0 <= ema_decay < 1, or null for none")
         if accumulate > 1 and not fresh_noise:
@@ -114,7 +110,7 @@ class GAN(AdversarialModule):
         self.make_networks, self.make_optimizers = (generator, discriminator), (optimizer_g, optimizer_d)
         self.make_schedulers, self.ema_decay, self.compiled = (scheduler_g, scheduler_d), ema_decay, compile
         self.latent_dim, self.conditional, self.accumulate = latent_dim, conditional, accumulate
-        self.fresh_noise, self.gradient_clip = fresh_noise, gradient_clip
+        self.fresh_noise = fresh_noise
         self.batches_per_step = discriminator_steps * accumulate
         self._logs: dict[str, Tensor] = {}
 
@@ -155,7 +151,7 @@ class GAN(AdversarialModule):
         """One update of D; returns the last generated batch with its graph where G's update takes it again."""
         optimizer = self.optimizers()[1].optimizer
         optimizer.zero_grad()
-        for batch, share, synchronise in self.micro_batches(batches):
+        for batch, share, synchronise in self.shares(batches):
             noise, label = self.noise(batch, "discriminator"), self.label_of(batch)
             with torch.set_grad_enabled(not self.fresh_noise):
                 fake = self.generator(noise.normal(self.latent_dim), label)
@@ -189,7 +185,7 @@ class GAN(AdversarialModule):
         optimizer = self.optimizers()[0]
         optimizer.zero_grad()
         with frozen(self.discriminator):
-            for batch, share, synchronise in self.micro_batches(batches):
+            for batch, share, synchronise in self.shares(batches):
                 label = self.label_of(batch)
                 if self.fresh_noise:
                     noise = self.noise(batch, "generator")
@@ -225,35 +221,18 @@ class GAN(AdversarialModule):
         """A trick takes the place of the generator's objective."""
         return any(trick.replaces_objective for trick in self.tricks)
 
-    @property
-    def schedulers(self) -> list[Any]:
-        """The learning-rate schedulers, as a list whatever their number."""
-        schedulers = self.lr_schedulers()
-        return schedulers if isinstance(schedulers, list) else [schedulers] if schedulers else []
-
-    def micro_batches(self, batches: list[ImageBatch]) -> Iterator[tuple[ImageBatch, float, Any]]:
+    def shares(self, batches: list[ImageBatch]) -> Iterator[tuple[ImageBatch, float, Any]]:
         """Each batch of one update, its share of the update's mean, and the context in which to run its backward pass.
 
-        Processes average their gradients, whence the world size; they do so only once, in the last backward pass.
+        Processes average their gradients, whence the world size.
         """
         total = sum(batch.key.total for batch in batches)
-        wait = getattr(self.trainer.strategy, "block_backward_sync", nullcontext)
-        for index, batch in enumerate(batches, start=1):
-            share = self.trainer.world_size * batch.image.shape[0] / total
-            yield batch, share, nullcontext() if index == len(batches) else wait()
+        for batch, synchronise in self.micro_batches(batches):
+            yield batch, self.trainer.world_size * batch.image.shape[0] / total, synchronise
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        # Gradients are unscaled here, also under 16-bit floats; Trainer-level clipping would see them scaled.
-        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
-        if scaler and getattr(optimizer, "_step_supports_amp_scaling", False):
-            raise UsageError("fused = True with precision 16-mixed; accepted: fused = false")
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        norm = gradient_norm(parameters)
-        self.check_finite(None if scaler else norm)
-        if self.gradient_clip is not None:
-            nn.utils.clip_grads_with_norm_(parameters, self.gradient_clip, norm)
         player = "g" if optimizer is self.optimizers()[0].optimizer else "d"
-        self._logs[f"train/grad_norm_{player}"] = norm
+        self._logs[f"train/grad_norm_{player}"] = self.checked_norm(optimizer)
 
     # ---------------------------------------------------------------- logging
 

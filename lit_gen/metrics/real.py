@@ -9,10 +9,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from lit_gen.core.distributed import from_rank_zero, rank, world_size
 from lit_gen.core.errors import UsageError
 from lit_gen.core.images import ImageSpec
 from lit_gen.metrics import cache
-from lit_gen.metrics.distributed import from_rank_zero, rank, world_size
 from lit_gen.metrics.extractors import Extractor
 from lit_gen.metrics.features import FeatureStore
 from lit_gen.metrics.frechet import FeatureMoments, Moments

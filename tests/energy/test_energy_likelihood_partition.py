@@ -22,7 +22,7 @@ from lit_gen.energy.partition import Partition
 from lit_gen.energy.path import TemperedPath
 from lit_gen.energy.samplers import schedule
 from lit_gen.energy.units import Bernoulli, Gaussian, Softmax
-from lit_gen.metrics.distributed import mean_over_processes
+from lit_gen.core.distributed import mean_over_processes
 from tests.energy.enumerated_machine import make_machine, randomised
 
 # ---------------------------------------------------------------- Partition

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from lit_gen.core import sharded
 from lit_gen.core.errors import UsageError
 from lit_gen.core.random import BatchKey, RowNoise
 from lit_gen.energy import chains
@@ -52,15 +53,16 @@ class Processes:
         self.monkeypatch = monkeypatch
 
     def become(self, rank: int, world: int) -> None:
-        self.monkeypatch.setattr(chains, "rank", lambda: rank)
-        self.monkeypatch.setattr(chains, "world_size", lambda: world)
+        for module in (chains, sharded):
+            self.monkeypatch.setattr(module, "rank", lambda: rank, raising=False)
+            self.monkeypatch.setattr(module, "world_size", lambda: world)
 
     def gather(self, shards: list[PersistentChains]) -> Tensor:
         """``whole()`` of the first process, among others that hold these chains."""
         sent: list[Tensor] = []
         for rank, shard in enumerate(shards):  # what each of them would send
             self.become(rank, len(shards))
-            self.monkeypatch.setattr(chains.dist, "all_gather", lambda parts, mine: sent.append(mine))
+            self.monkeypatch.setattr(sharded.dist, "all_gather", lambda parts, mine: sent.append(mine))
             shard.whole()
 
         def all_gather(parts: list[Tensor], mine: Tensor) -> None:
@@ -69,7 +71,7 @@ class Processes:
                 part.copy_(theirs)
 
         self.become(0, len(shards))
-        self.monkeypatch.setattr(chains.dist, "all_gather", all_gather)
+        self.monkeypatch.setattr(sharded.dist, "all_gather", all_gather)
         return shards[0].whole()
 
 

@@ -1,4 +1,4 @@
-"""What the metrics need of torch.distributed; without a process group there is one process, of rank zero."""
+"""What the rest needs of torch.distributed; without a process group there is one process, of rank zero."""
 
 from __future__ import annotations
 

@@ -1,29 +1,26 @@
-"""The base of all image DataModules: options, splits, loaders, and the images that metrics compare with."""
+"""The base of all image DataModules: options, splits, and the images that metrics compare with."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Iterator
-from itertools import islice
 from typing import Any, Literal
 
 import torch
-from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
 from lit_gen.core.errors import UsageError
 from lit_gen.core.images import UNLABELLED, ImageBatch, ImageSpec
-from lit_gen.data.loader import EvalLoader, Split, TrainLoader, Transform
+from lit_gen.data.loader import Split, Transform
+from lit_gen.data.module import SplitDataModule
 from lit_gen.data.plan import EvalPlan, TrainPlan
 from lit_gen.data.splits import class_balanced, stratified
 from lit_gen.data.stores import ImageStore
 from lit_gen.data.transforms import BatchTransform
 
-SPLITS = ("train", "val", "test")
 
-
-class ImageDataModule(LightningDataModule):
+class ImageDataModule(SplitDataModule):
     """Images in three splits, as :class:`ImageBatch` (image float32 ``[B, C, H, W]``, label int64 ``[B]``).
 
     ``spec``, ``num_classes`` and ``class_names`` follow from the options alone; the data is read in :meth:`setup`.
@@ -80,14 +77,12 @@ class ImageDataModule(LightningDataModule):
         drop_last: bool = False,
     ) -> None:
         super().__init__()
-        self.allow_zero_length_dataloader_with_multiple_devices = True  # more processes than evaluation batches
         self.image_size, self.value_range = image_size, value_range
         self.binarize, self.binarize_seed, self.dequantize = binarize, binarize_seed, dequantize
         self.flip, self.crop, self.labels, self.num_labelled = flip, crop, labels, num_labelled
         self.val_size, self.split_seed, self.subset_size = val_size, split_seed, subset_size
         self.batch_size, self.eval_batch_size, self.drop_last = batch_size, eval_batch_size, drop_last
         self._check_options()
-        self._splits: dict[str, Split] | None = None
 
     def _check_options(self) -> None:
         ranges, conversions = ("unit", "symmetric"), ("none", "static", "dynamic", "threshold")
@@ -159,10 +154,7 @@ class ImageDataModule(LightningDataModule):
         """
         raise NotImplementedError(f"{type(self).__name__} must implement read")
 
-    def setup(self, stage: str | None = None) -> None:
-        """Reads the data once and divides it into splits."""
-        if self._splits is not None:
-            return
+    def read_splits(self) -> dict[str, Split]:
         train, train_label, train_index = self._read_kept("train")
         test, test_label, test_index = self._read_kept("test")
         available = len(train_index)
@@ -182,7 +174,7 @@ class ImageDataModule(LightningDataModule):
             known = class_balanced(train_label, self.num_labelled, self.num_classes, self.split_seed, "labelled")
             visible = torch.full_like(train_label, UNLABELLED)
             visible[known] = train_label[known]
-        self._splits = {
+        return {
             "train": Split(*train, train_index, visible, train_label),
             "val": Split(*train, val_index, val_label, val_label),
             "test": Split(*test, test_index, test_label, test_label),
@@ -198,17 +190,6 @@ class ImageDataModule(LightningDataModule):
         index = (position[label] != UNLABELLED).nonzero().flatten()
         return (images, clean), position[label[index]], index
 
-    def split(self, name: str) -> Split:
-        """The examples of "train", "val" or "test"; reads the data where that has not happened."""
-        if name not in SPLITS:
-            raise UsageError(f"split = {name!r}; accepted: {', '.join(SPLITS)}")
-        self.setup()
-        return self._splits[name]
-
-    def num_examples(self, split: str) -> int:
-        """Number of examples of a split."""
-        return len(self.split(split))
-
     def clean_batches(self, split: str, batch_size: int = 256) -> Iterator[tuple[Tensor, Tensor]]:
         """All images of a split in fixed order, neither augmented nor binarised, with all their labels.
 
@@ -219,53 +200,13 @@ class ImageDataModule(LightningDataModule):
         numbers, labels = examples.index.split(batch_size), examples.true_label.split(batch_size)
         return zip(examples.clean.stream(numbers), labels) if len(examples) else iter(())
 
-    def eval_batches(self, split: str, limit: int | None = None) -> Iterator[ImageBatch]:
-        """A split, "train" too, as a model sees it in evaluation: fixed order, no augmentation, always the same noise.
-
-        The batches are those that one process evaluates, on the CPU, whatever process asks; they end after ``limit`` rows.
-        """
-        examples, transform = self.split(split), self.transform("val")
-        left = len(examples) if limit is None else limit
-        plan = EvalPlan(len(examples), self.eval_batch_size, split)
-        planned = list(islice(plan.batches(), -(-left // plan.rows)))
-        for batch in examples.stream(planned, transform):
-            # a cut batch keeps its key, and with it the noise of its rows
-            yield batch._replace(image=batch.image[:left], label=batch.label[:left])
-            left -= len(batch.image)
-
     # ---------------------------------------------------------------- loaders
 
-    def train_dataloader(self) -> TrainLoader:
-        trainer, examples = self.trainer, self.split("train")
-        world, rank = self._process()
-        reshuffle = not (trainer and trainer.overfit_batches)
-        plan = TrainPlan(len(examples), self.batch_size, world, rank, self.drop_last, reshuffle)
-        group = getattr(trainer.lightning_module, "batches_per_step", None) if trainer else None
-        epoch = trainer.current_epoch if trainer else 0
-        loader = TrainLoader(examples, plan, self._loader_transform("train"), group, epoch)
-        if trainer:
-            limit = trainer.limit_train_batches
-            loader.stop = min(len(loader), limit if isinstance(limit, int) else int(limit * len(loader)))
-        return loader
+    def train_plan(self, examples: Split, world_size: int, rank: int, reshuffle: bool) -> TrainPlan:
+        return TrainPlan(len(examples), self.batch_size, world_size, rank, self.drop_last, reshuffle)
 
-    def val_dataloader(self) -> EvalLoader | list:
-        return self._eval_loader("val", "val")
-
-    def test_dataloader(self) -> EvalLoader | list:
-        return self._eval_loader("test", "test")
-
-    def predict_dataloader(self) -> EvalLoader | list:
-        return self._eval_loader("test", "predict")
-
-    def _eval_loader(self, split: str, name: str) -> EvalLoader | list:
-        examples = self.split(split)
-        if len(examples) == 0:
-            return []  # Lightning's way to say that there is nothing to evaluate
-        plan = EvalPlan(len(examples), self.eval_batch_size, name, *self._process())
-        return EvalLoader(examples, plan, self._loader_transform(split))
-
-    def _process(self) -> tuple[int, int]:
-        return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
+    def eval_plan(self, examples: Split, name: str, world_size: int = 1, rank: int = 0) -> EvalPlan:
+        return EvalPlan(len(examples), self.eval_batch_size, name, world_size, rank)
 
     # ---------------------------------------------------------------- conversion
 
@@ -280,17 +221,6 @@ class ImageDataModule(LightningDataModule):
     def _loader_transform(self, split: str) -> Transform | None:
         # Bytes go over the bus and become floats on the device; on the CPU there is nothing to wait for.
         return None if self._on_accelerator() else self.transform(split)
-
-    def transfer_batch_to_device(
-        self, batch: ImageBatch | list[ImageBatch], device: torch.device, dataloader_idx: int
-    ) -> ImageBatch | list[ImageBatch]:
-        if device.type == "cpu":
-            return batch
-        if isinstance(batch, list):
-            return [self.transfer_batch_to_device(each, device, dataloader_idx) for each in batch]
-        return batch._replace(
-            image=batch.image.to(device, non_blocking=True), label=batch.label.to(device, non_blocking=True)
-        )
 
     def on_after_batch_transfer(
         self, batch: ImageBatch | list[ImageBatch], dataloader_idx: int

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -12,10 +12,49 @@ from torch import Tensor
 from lit_gen.core.errors import UsageError
 from lit_gen.core.images import ImageBatch
 from lit_gen.core.random import BatchKey
-from lit_gen.data.plan import EvalPlan, TrainPlan
 from lit_gen.data.stores import ImageStore
 
-Transform = Callable[[ImageBatch], ImageBatch]
+Transform = Callable[[Any], Any]
+
+
+class Examples(Protocol):
+    """The examples of one split."""
+
+    def __len__(self) -> int: ...
+
+    def stream(self, batches: list[Any], transform: Transform | None) -> Iterator[Any]:
+        """The batches that a plan asks for, transformed."""
+        ...
+
+
+class TrainSchedule(Protocol):
+    """A plan for training: the same number of batches in every epoch and on every rank."""
+
+    @property
+    def examples(self) -> int:
+        """What an epoch is made of: its examples, or its tokens."""
+        ...
+
+    @property
+    def global_batch(self) -> int:
+        """The size of a batch over all processes: its rows, or its tokens."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def batches(self, epoch: int, first: int = 0, last: int | None = None) -> Iterator[Any]:
+        """What the batches ``first .. last-1`` of an epoch are made of on this rank; the second entry is a batch's key."""
+        ...
+
+
+class EvalSchedule(Protocol):
+    """A plan for evaluation: this rank's batches, always the same."""
+
+    def __len__(self) -> int: ...
+
+    def batches(self) -> Iterator[Any]:
+        """What the batches are made of; the second entry is a batch's key."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -43,15 +82,16 @@ class Split:
         """Batches of planned examples, of uint8 images where there is no transform."""
         images = self.images.stream(self.index[rows] for rows, _ in batches)
         raw = (ImageBatch(pixels, self.label[rows], key) for pixels, (rows, key) in zip(images, batches, strict=True))
-        return on_one_thread(raw if transform is None else map(transform, raw))
+        return on_one_thread(raw, transform)
 
 
-def on_one_thread(batches: Iterator[ImageBatch]) -> Iterator[ImageBatch]:
-    """The same batches, each made on the calling thread alone.
+def on_one_thread(raw: Iterator[Any], transform: Transform | None = None) -> Iterator[Any]:
+    """The same batches, transformed, each made on the calling thread alone.
 
     A batch takes a dozen passes over some hundred kilobytes: waking other threads for each costs more than they save, and
     where the cores are busy (with workers, or with another run) waiting for them costs a hundred times more.
     """
+    batches = raw if transform is None else map(transform, raw)
     while True:
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
@@ -80,8 +120,8 @@ class TrainLoader:
 
     def __init__(
         self,
-        split: Split,
-        plan: TrainPlan,
+        split: Examples,
+        plan: TrainSchedule,
         transform: Transform | None,
         group: int | None = None,
         epoch: int = 0,
@@ -95,7 +135,7 @@ class TrainLoader:
         """Number of items (batches, or lists of batches) of an epoch, the same on every rank."""
         return -(-len(self.plan) // (self.group or 1))
 
-    def __iter__(self) -> Iterator[ImageBatch | list[ImageBatch]]:
+    def __iter__(self) -> Iterator[Any]:
         # The body runs at the first `next`, so an iterator that is never used leaves the position alone.
         if self._begun or self.batch >= self.stop:
             self.epoch, self.batch = self.epoch + 1, 0
@@ -141,11 +181,11 @@ class EvalLoader:
         transform: as in :class:`TrainLoader`.
     """
 
-    def __init__(self, split: Split, plan: EvalPlan, transform: Transform | None) -> None:
+    def __init__(self, split: Examples, plan: EvalSchedule, transform: Transform | None) -> None:
         self.split, self.plan, self.transform = split, plan, transform
 
     def __len__(self) -> int:
         return len(self.plan)
 
-    def __iter__(self) -> Iterator[ImageBatch]:
+    def __iter__(self) -> Iterator[Any]:
         return self.split.stream(list(self.plan.batches()), self.transform)

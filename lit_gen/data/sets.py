@@ -15,6 +15,7 @@ from lit_gen.core.errors import UsageError
 from lit_gen.data.base import ImageDataModule
 from lit_gen.data.splits import stratified
 from lit_gen.data.stores import MemoryStore
+from lit_gen.data.text_files import first_line
 from lit_gen.data.transforms import resize
 
 DIGITS = tuple("0123456789")
@@ -103,7 +104,7 @@ class TorchvisionImages(InMemoryImages):
             except (OSError, RuntimeError) as error:
                 raise UsageError(
                     f"no {self.name} in root = {self.root!r} (expected {missing}) and the download failed: "
-                    f"{_first_line(error)}"
+                    f"{first_line(error)}"
                 ) from error
 
     def read_pixels(self, part: Literal["train", "test"]) -> tuple[Tensor, Tensor]:
@@ -114,16 +115,11 @@ class TorchvisionImages(InMemoryImages):
         try:
             data = self._open(part)
         except (OSError, RuntimeError, ValueError, EOFError, AssertionError) as error:
-            raise UsageError(f"cannot read {self.name} in root = {self.root!r}: {_first_line(error)}") from error
+            raise UsageError(f"cannot read {self.name} in root = {self.root!r}: {first_line(error)}") from error
         labels = torch.as_tensor(data.targets, dtype=torch.int64)
         images = torch.as_tensor(data.data)
         pattern = "n h w -> n 1 h w" if images.ndim == 3 else "n h w c -> n c h w"
         return rearrange(images, pattern), labels
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
 
 
 class MNIST(TorchvisionImages):

@@ -28,7 +28,8 @@ def print_report(run: RunDir, record: dict[str, Any], console: Console | None = 
         rows.append((name, number(value), number(anchors.get("real")), number(anchors.get("noise")), str(samples)))
     # a column that nothing is in is left out
     columns = [column for column in zip(*rows) if any(column[1:])]
-    table = Table(title=f"{record['experiment']}: {record['checkpoint']}, step {step}")
+    title = f"{record['experiment']}: {record['checkpoint']}, step {step}"
+    table = Table(title=title, min_width=len(title) + 2)
     for heading, *_ in columns:
         table.add_column(heading, justify="left" if heading == "metric" else "right")
     for row in list(zip(*columns))[1:]:

@@ -1,4 +1,4 @@
-"""``lit-gen sample``: pictures or arrays from a run or a checkpoint."""
+"""``lit-gen sample``: pictures, arrays or text from a run or a checkpoint."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import Any, NoReturn
 
+from lit_gen.cli import text
 from lit_gen.core.errors import UsageError, require
 
 CHUNK = 256  # images drawn at once: memory does not grow with --n
@@ -21,34 +22,40 @@ class OneLineParser(argparse.ArgumentParser):
 
 def make_parser() -> OneLineParser:
     parser = OneLineParser(
-        prog="lit-gen sample", description="Images from a run or a checkpoint: samples, or one of the pictures below.",
+        prog="lit-gen sample",
+        description="Images from a run or a checkpoint (samples, or one of the pictures below), or text.",
         epilog="A .npz holds `images` [rows * n, C, H, W], row after row, `rows` (what each row is) and `value_range`.",
         allow_abbrev=False,
     )  # fmt: skip
-    parser.add_argument("source", metavar="RUN_OR_CKPT", help="a run directory (its best checkpoint) or a checkpoint")
-    parser.add_argument("--n", type=int, default=64, help="number of images, chains or filters (default 64)")
-    parser.add_argument("--out", type=Path, default=Path("grid.png"), help="grid.png (default) or samples.npz")
-    parser.add_argument("--seed", type=int, default=0, help="same seed, same images (default 0)")
+    parser.add_argument("run", metavar="RUN_OR_CKPT", help="a run directory (its best checkpoint) or a checkpoint")
+    parser.add_argument(
+        "--n", type=int, help="number of images, chains or filters (default 64), or of texts (default 1)"
+    )
+    parser.add_argument(
+        "--out", type=Path, help="grid.png (default) or samples.npz; a text file (default: standard output)"
+    )
+    parser.add_argument("--seed", type=int, help="same seed, same images or texts (default 0)")
     parser.add_argument("--class-label", type=int, help="the class of all images, for conditional models")
     parser.add_argument("--chain-steps", type=int, metavar="N",
                         help="length of the Markov chains behind samples, --complete and --denoise, for models that have "
                         "them (default: the model's own)")  # fmt: skip
     pictures = parser.add_argument_group("pictures (one of them)")
     mode = pictures.add_mutually_exclusive_group()
-    for words, text in {
+    for words, shown in {
         ("--interpolate",): "a walk between four latent codes",
         ("--reconstruct",): "test images, each above its reconstruction",
         ("--complete",): "test images, what the model sees of them (see --hide), its completion",
         ("--filters",): "the weights of the first n hidden units, each by its own largest, zero in mid-grey",
         ("--trajectory", "--over-time"): "chains of the model, a row for each number of steps (see --steps)",
     }.items():
-        mode.add_argument(*words, dest="kind", action="store_const", const=words[0][2:], default="samples", help=text)
+        mode.add_argument(*words, dest="kind", action="store_const", const=words[0][2:], default="samples", help=shown)
     mode.add_argument("--denoise", type=float, metavar="FLIP",
                       help="test images, the same with pixels flipped at this rate, what the model makes of those")  # fmt: skip
-    pictures.add_argument("--hide", choices=("lower", "upper", "left", "right"), default="lower",
+    pictures.add_argument("--hide", choices=("lower", "upper", "left", "right"),
                           help="the half that --complete hides (default lower)")  # fmt: skip
     pictures.add_argument("--steps", type=numbers, metavar="N,N,...",
                           help="when --trajectory looks (default 1,10,100,1000)")  # fmt: skip
+    text.add_options(parser)
     return parser
 
 
@@ -71,14 +78,38 @@ def checked_options(args: list[str]) -> argparse.Namespace:
         value = getattr(options, option)
         if value is not None and value < 1:
             raise UsageError(f"--{option.replace('_', '-')} {value}: accepted is 1 or more")
-    if options.out.suffix not in (".png", ".npz"):
-        raise UsageError(f"--out {options.out}: accepted is a file name ending in .png or .npz")
     if options.steps is not None:
         if options.kind != "trajectory":
             raise UsageError("--steps belongs to --trajectory")
         if any(a >= b for a, b in zip([0, *options.steps], options.steps)):
             raise UsageError(f"--steps {options.steps}: accepted are increasing numbers of 1 or more")
+    text.check_options(options)
+    for_text = text.given(options, text.TEXT)
+    for name in picture_options(options) if for_text else ():
+        raise UsageError(f"{name} makes pictures, {text.spelled(for_text[0])} text; accepted is one of them")
     return options
+
+
+def picture_options(options: argparse.Namespace) -> list[str]:
+    """The options for pictures alone that were written."""
+    kind = [] if options.kind == "samples" else [f"--{options.kind}"]
+    return kind + [text.spelled(name) for name in text.given(options, ("class_label", "chain_steps", "hide", "steps"))]
+
+
+def check_images(model: Any, options: argparse.Namespace) -> None:
+    """Fills in what was not said of images.
+
+    Raises:
+        UsageError: an option for text, or a file that is no picture and no array.
+    """
+    for name in text.given(options, text.TEXT):
+        raise UsageError(f"{text.spelled(name)} is for text: a {type(model).__name__} makes images")
+    defaults = {"n": 64, "out": Path("grid.png"), "seed": 0, "hide": "lower"}
+    for name, value in defaults.items():
+        if getattr(options, name) is None:
+            setattr(options, name, value)
+    if options.out.suffix not in (".png", ".npz"):
+        raise UsageError(f"--out {options.out}: accepted is a file name ending in .png or .npz")
 
 
 def main(command: str, args: list[str]) -> int:
@@ -92,10 +123,16 @@ def main(command: str, args: list[str]) -> int:
     from lit_gen.cli.pictures import set_chain_steps, view
     from lit_gen.cli.run import checkpoint_of, quiet_lightning
     from lit_gen.core.checkpoint import load_model
+    from lit_gen.core.text import TextSpec
 
     quiet_lightning()
-    path = checkpoint_of(options.source)
+    path = checkpoint_of(options.run)
     model = load_model(path)
+    if isinstance(model.spec, TextSpec):
+        for name in picture_options(options):
+            raise UsageError(f"{name} makes pictures: a {type(model).__name__} makes text")
+        return text.main(model, options)
+    check_images(model, options)
     if options.chain_steps is not None:
         set_chain_steps(model, options.kind, options.chain_steps)
     generator = torch.Generator().manual_seed(options.seed)

@@ -1,4 +1,4 @@
-"""Grids of samples at fixed latent codes, so that the same picture is seen to grow."""
+"""Samples at fixed latent codes, so that the same picture, or text, is seen to grow."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 from torchvision.utils import make_grid, save_image
 
+from lit_gen.callbacks.text_samples import write_texts
 from lit_gen.core.errors import UsageError
 from lit_gen.core.images import ImageSpec
 from lit_gen.core.loggers import log_image
 from lit_gen.core.random import run_seed, seeded_generator
+from lit_gen.core.text import TextSpec
 
 
 def tiled(
@@ -47,12 +49,13 @@ def to_grid(images: Tensor, spec: ImageSpec, columns: int | None = None) -> Tens
 class SampleGrid(Callback):
     """Writes ``samples/step-NNNNNN.png`` at fixed latent codes and shows it in the loggers.
 
-    Conditional models show one class a column.
+    Conditional models show one class a column. Language models write texts, to ``samples/step-NNNNNN.txt``; what a model makes
+    of source sentences is for :class:`~lit_gen.callbacks.Translations` to show.
 
     Args:
         every_n_epochs: epochs between two grids; 0: only at the end.
         every_n_steps: updates between two grids; 0: none but those by epoch.
-        n: images in a grid.
+        n: images in a grid; of texts at most eight are written.
 
     Raises:
         UsageError: a negative interval or no image.
@@ -83,6 +86,11 @@ class SampleGrid(Callback):
         if trainer.global_step == self._shown_step:
             return
         self._shown_step = trainer.global_step
+        path = Path(trainer.default_root_dir) / "samples" / f"step-{trainer.global_step:06d}.png"
+        if isinstance(pl_module.spec, TextSpec):
+            if pl_module.spec.source is None:
+                write_texts(trainer, pl_module, min(self.n, 8), path.with_suffix(".txt"))
+            return
         generator = seeded_generator(run_seed(), "sample_grid", device=pl_module.device)
         columns, label = None, None
         if getattr(pl_module, "conditional", False):
@@ -90,7 +98,6 @@ class SampleGrid(Callback):
             label = torch.arange(self.n, device=pl_module.device) % columns
         images = pl_module.sample(self.n, label=label, generator=generator)
         grid = to_grid(images, pl_module.spec, columns)
-        path = Path(trainer.default_root_dir) / "samples" / f"step-{trainer.global_step:06d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         save_image(grid, path)
         log_image(trainer, "samples", grid, path)

@@ -1,4 +1,4 @@
-"""Images per second and, at the end, where the wall time went."""
+"""Images, or tokens, per second and, at the end, where the wall time went."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 
 class Throughput(Callback):
-    """Logs ``train/images_per_s`` over all processes, and keeps the wall time of training and of validation apart.
+    """Logs ``train/images_per_s`` (``tokens_per_s`` for text) over all processes, and keeps the wall time of training and of validation apart.
 
     A resumed run adds to the time of its checkpoint; what was trained after that and lost is not counted.
 
@@ -20,7 +20,7 @@ class Throughput(Callback):
 
     def __init__(self) -> None:
         self.train_seconds = self.evaluation_seconds = 0.0
-        self._images, self._since, self._started = 0, 0.0, 0.0
+        self._amount, self._since, self._started = 0, 0.0, 0.0
 
     def state_dict(self) -> dict[str, float]:
         running = time.perf_counter() - self._started if self._started else 0.0
@@ -49,9 +49,10 @@ class Throughput(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         parts = batch if isinstance(batch, list) else (batch,)
-        self._images += sum(part.image.shape[0] for part in parts)
+        self._amount += sum(part.amount for part in parts)
         if trainer.global_step % trainer.log_every_n_steps == 0:
             now = time.perf_counter()
-            rate = self._images * trainer.world_size / (now - self._since)
-            pl_module.log("train/images_per_s", rate, on_step=True, prog_bar=True, rank_zero_only=True, batch_size=1)
-            self._images, self._since = 0, now
+            rate = self._amount * trainer.world_size / (now - self._since)
+            name = f"train/{parts[0].unit}_per_s"
+            pl_module.log(name, rate, on_step=True, prog_bar=True, rank_zero_only=True, batch_size=1)
+            self._amount, self._since = 0, now

@@ -18,6 +18,8 @@ from lit_gen.core.errors import DivergenceError, UsageError
 from lit_gen.core.module import GenerativeModule
 
 LAST, PREVIOUS, BEST, DIVERGED = "last.ckpt", "previous.ckpt", "best.ckpt", "last_good.ckpt"
+AVERAGED = "averaged.ckpt"
+"""The mean of the last checkpoints, where ``CheckpointAveraging`` makes one."""
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -170,12 +172,12 @@ class RunCheckpoint(Checkpoint):
 
     @staticmethod
     def to_test(folder: Path) -> Path:
-        """The checkpoint to test and to sample from: the best one, or the last where nothing was monitored.
+        """The checkpoint to test and to sample from: the averaged one, else the best, or the last where nothing was monitored.
 
         Raises:
             UsageError: there is none.
         """
-        for name in (BEST, LAST, PREVIOUS):
+        for name in (AVERAGED, BEST, LAST, PREVIOUS):
             if is_intact(folder / name):
                 return folder / name
         raise UsageError(f"no intact checkpoint in {folder}: expected {BEST} or {LAST}")

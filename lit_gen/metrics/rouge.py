@@ -43,7 +43,7 @@ TOKENIZATIONS: dict[str, Callable[[str], list[str]]] = {
     "unicode": unicode_words,
     "whitespace": str.split,
 }
-"""``ascii`` equals the package rouge-score; ``unicode`` leaves other languages whole; ``whitespace`` is for text that is tokenised."""
+"""``ascii`` is that of the package rouge-score; ``unicode`` spares other languages; ``whitespace`` is for tokenised text."""
 
 
 class Rouge:
@@ -113,23 +113,8 @@ def lcs_length(a: Tokens, b: Tokens) -> int:
     return len(a) - (row & full).bit_count()
 
 
-def bootstrap(scores: Sequence[Score], samples: int = 1000, confidence: float = 0.95, seed: int = 0) -> list[Score]:
-    """Percentile bootstrap of the corpus average: its low end, its median and its high end, as rouge-score aggregates.
-
-    Args:
-        scores: one for each text.
-        samples: corpora drawn with replacement.
-        confidence: share of them between the two ends.
-        seed: of the draws.
-    """
-    matrix, random = np.array(scores), np.random.RandomState(seed)  # noqa: NPY002, rouge-score's own draws for its seed
-    means = np.array([matrix[random.choice(len(matrix), len(matrix))].mean(0) for _ in range(samples)])
-    tail = 50 * (1 - confidence)
-    return [Score(*map(float, row)) for row in np.percentile(means, [tail, 50, 100 - tail], axis=0)]
-
-
 def average(scores: Sequence[Score]) -> Score:
-    """The mean of each of the three over texts."""
+    """The mean of each of the three over texts, which is how rouge-score and the papers average over a corpus."""
     return Score(*(float(column.mean()) for column in np.array(scores).T))
 
 

@@ -43,9 +43,7 @@ def textbook_bleu(candidates: Sequence[Tokens], references: Sequence[Sequence[To
     return brevity_penalty(sum(map(len, candidates)), effective_length(candidates, references)) * math.exp(mean_log)
 
 
-def modified_precision(
-    candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]], n: int
-) -> tuple[int, int]:
+def modified_precision(candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]], n: int) -> tuple[int, int]:
     r"""Numerator and denominator of :math:`p_n`: a candidate's n-gram counts as often as one reference has it, at most.
 
     .. math:: p_n = \frac{\sum_C \sum_{g \in C} \min(\#_C(g), \max_R \#_R(g))}{\sum_C \sum_{g \in C} \#_C(g)}

@@ -22,12 +22,12 @@ References = Sequence[str] | Sequence[Sequence[str]]
 class TranslationScores(Metric):
     """Collects sentences over all processes, each once by its number, and scores them as one corpus.
 
-    BLEU and chrF run from 0 to 100 as sacreBLEU gives them, ROUGE (F1) and exact matches from 0 to 1. The order in which sentences
-    came, and the process on which, change nothing; a sentence given twice (a padded last batch) counts once.
+    BLEU and chrF run from 0 to 100 as sacreBLEU gives them, ROUGE (F1) and exact matches from 0 to 1. The order in which
+    sentences came, and the process on which, change nothing; a sentence given twice (a padded last batch) counts once.
 
     Args:
         tokenize: sacreBLEU's tokeniser for BLEU: "none" for text that is tokenised, "13a", "intl", "char", "zh", ...
-        lowercase: whether BLEU and chrF ignore case.
+        lowercase: whether BLEU, chrF and exact matches ignore case (ROUGE does, but by white space).
         smooth_method: sacreBLEU's smoothing for BLEU.
         chrf_word_order: 0 for chrF, 2 for chrF++.
         rouge_tokenization: "unicode", "whitespace", or "ascii" for what the package rouge-score gives.
@@ -54,19 +54,22 @@ class TranslationScores(Metric):
         from sacrebleu import BLEU, CHRF  # a third of a second, for translation only
 
         require(tokenize in BLEU.TOKENIZERS, "tokenize", repr(tokenize), ", ".join(sorted(BLEU.TOKENIZERS)))
-        require(smooth_method in BLEU.SMOOTH_DEFAULTS, "smooth_method", repr(smooth_method), ", ".join(BLEU.SMOOTH_DEFAULTS))
+        require(
+            smooth_method in BLEU.SMOOTH_DEFAULTS, "smooth_method", repr(smooth_method), ", ".join(BLEU.SMOOTH_DEFAULTS)
+        )
         require(chrf_word_order >= 0, "chrf_word_order", chrf_word_order, "0 or more")
         # force: no warning that the text looks tokenised; it may be
         self._bleu = BLEU(lowercase=lowercase, tokenize=tokenize, smooth_method=smooth_method, force=True)
         self._chrf = CHRF(lowercase=lowercase, word_order=chrf_word_order)
         self.rouge = Rouge(rouge_tokenization)
+        self._plain = str.casefold if lowercase else str
         self._sentences: dict[int, tuple[str, tuple[str, ...]]] = {}
 
     def update(self, hypotheses: Sequence[str], references: References, index: Sequence[int]) -> None:
         """Adds sentences.
 
         Args:
-            hypotheses: n texts.
+            hypotheses: n texts; white space around a text does not count.
             references: of each one a text, or several.
             index: the number of each sentence in its corpus.
 
@@ -75,7 +78,7 @@ class TranslationScores(Metric):
         """
         for hypothesis, reference, number in zip(hypotheses, references, index, strict=True):
             several = (reference,) if isinstance(reference, str) else tuple(reference)
-            self._sentences[int(number)] = (hypothesis, several)
+            self._sentences[int(number)] = (hypothesis.strip(), tuple(each.strip() for each in several))
 
     def reset(self) -> None:
         super().reset()
@@ -126,7 +129,9 @@ class TranslationScores(Metric):
             precision, recall, f1 = average([score[name] for score in scores])
             tokenization = self.rouge.tokenization
             report[name] = {"value": f1, "precision": precision, "recall": recall, "tokenization": tokenization}
-        matches = sum(hypothesis in several for hypothesis, several in zip(hypotheses, references))
+        matches = sum(
+            self._plain(hypothesis) in map(self._plain, several) for hypothesis, several in zip(hypotheses, references)
+        )
         report["exact_match"] = {"value": matches / len(sentences)}
         for entry in report.values():
             entry["n"] = len(sentences)

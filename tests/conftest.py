@@ -53,20 +53,24 @@ def small(config: Path, **trainer: Any) -> dict[str, Any]:
     experiment.pop("checkpoint", None)
     narrow(experiment["model"])
     shorten_stages(experiment)
-    experiment["data"] = on_digits(experiment["data"])
+    family = config.parent.name
+    experiment["data"] = on_numbers(experiment["data"]) if family == "text" else on_digits(experiment["data"])
     return experiment
 
 
 def narrow(part: Any) -> None:
     """Makes the networks and estimators of a config small, in place."""
     sizes = {
-        "width": 8, "hidden": [24], "nll_samples": 20, "embedding": 8, "hidden_units": 24, "sample_steps": 5,
+        "width": 8, "hidden": 24, "nll_samples": 20, "embedding": 8, "hidden_units": 24, "sample_steps": 5,
         "posterior_steps": 4, "chains": 8, "burn_in": 5, "raise_examples": 4,
+        "embedding_dim": 24, "layers": 1, "heads": 2, "feed_forward": 24,
     }  # fmt: skip
     if isinstance(part, dict):
         for key, value in part.items():
-            if key in sizes and type(value) is type(sizes[key]):
-                part[key] = sizes[key] * len(value) if isinstance(value, list) else sizes[key]
+            if key in sizes and type(value) is int:
+                part[key] = sizes[key]
+            elif key in sizes and isinstance(value, list):
+                part[key] = [sizes[key]] * len(value)
             narrow(value)
     elif isinstance(part, list):
         for item in part:
@@ -92,6 +96,26 @@ def on_digits(data: dict[str, Any]) -> dict[str, Any]:
     if options.get("num_labelled"):
         options["num_labelled"] = 700
     return {"class_path": "tests.colour.ColourDigits" if colour else "lit_gen.data.Digits", "init_args": options}
+
+
+def on_numbers(data: dict[str, Any]) -> dict[str, Any]:
+    """Number words with the options of another text data set's config: sentence pairs, or running text."""
+    options = data.get("init_args", {})
+    if "batch_tokens" in options:
+        kept = {k: v for k, v in options.items() if k in ("joint", "level", "lowercase", "pad_multiple")}
+        sizes = {"train_size": 200, "val_size": 20, "test_size": 20, "batch_tokens": 256, "eval_batch_tokens": 256}
+        return {"class_path": "lit_gen.data.NumberWords", "init_args": kept | sizes | {"vocab_size": 60}}
+    kept = {k: v for k, v in options.items() if k in ("mode", "level", "block_size", "eval_stride")}
+    sizes = {
+        "train_size": 200,
+        "val_size": 20,
+        "test_size": 20,
+        "batch_size": 4,
+        "eval_batch_size": 4,
+        "eval_streams": 4,
+    }
+    sizes |= {"block_size": 16, "batches_per_epoch": 30} if kept.get("mode") == "blocks" else {"block_size": 16}
+    return {"class_path": "lit_gen.data.NumberText", "init_args": kept | sizes}
 
 
 def lit_gen(*words: str, cwd: Path, check: bool = True, **environment: str) -> subprocess.CompletedProcess:

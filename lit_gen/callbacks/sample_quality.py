@@ -11,11 +11,11 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from lit_gen.core.distributed import from_rank_zero, rank, world_size
 from lit_gen.core.errors import UsageError
 from lit_gen.core.random import run_seed, seeded_generator
 from lit_gen.metrics import InceptionExtractor, LeNetExtractor, QualityMetrics, cache, quantize, real_statistics
 from lit_gen.metrics.classifier import classifier_weights
-from lit_gen.core.distributed import from_rank_zero, rank, world_size
 from lit_gen.metrics.extractors import Extractor, load_inception_weights
 from lit_gen.metrics.quality import METRICS, PAIRWISE, noise_images
 from lit_gen.metrics.real import ImageSource, RealStatistics, clean_part

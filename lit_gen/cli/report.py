@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from lit_gen.core.checkpoint import BEST
 from lit_gen.core.run_dir import RunDir
 
 
@@ -19,7 +20,8 @@ def print_report(run: RunDir, record: dict[str, Any], console: Console | None = 
         console: where to print; standard output where None.
     """
     console = console or Console(width=None if Console().is_terminal else 110)
-    step = record["best"]["step"] or record["steps"]
+    best = record["checkpoint"] == BEST
+    step = record["best"]["step"] if best else record["steps"]
     rows = [("metric", "value", "real data", "noise", "samples")]
     for name, value in record["metrics"].items():
         estimator = record["estimators"].get(name, {})

@@ -10,9 +10,10 @@ from typing import Any
 
 import torch
 
+from lit_gen.callbacks.checkpoint_averaging import validate_average
 from lit_gen.cli.app import LitGenCLI, flatten
 from lit_gen.cli.report import print_report
-from lit_gen.core.checkpoint import RunCheckpoint, load_checkpoint, newest_intact
+from lit_gen.core.checkpoint import AVERAGED, RunCheckpoint, load_checkpoint, newest_intact
 from lit_gen.core.console import say
 from lit_gen.core.errors import UsageError
 from lit_gen.core.loggers import upload_best_model
@@ -50,6 +51,8 @@ def run(cli: LitGenCLI) -> None:
         return
     best = RunCheckpoint.to_test(run_dir.checkpoints)
     upload_best_model(trainer, best)
+    if best.name == AVERAGED:
+        validate_average(trainer, model, data, best)
     # read before testing, which loads the tested checkpoint's callback states
     seconds = {"train": cli.throughput.train_seconds, "evaluation_in_training": cli.throughput.evaluation_seconds}
     test_started = time.perf_counter()

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from lit_gen.cli.text_files import Unknown, opened_for_writing, source_lines
 from lit_gen.core.errors import UsageError, require
 
 if TYPE_CHECKING:
     from lit_gen.core.text import Vocabulary
     from lit_gen.text.decoding import Decoding, Hypothesis
-
-SHOWN_UNKNOWN = 10
-"""Unknown words that are named; of the others only the number is kept."""
 
 SEARCH = ("beam", "n_best", "penalty", "alpha", "min_length", "max_length")
 HEAD = ("temperature", "top_k", "top_p")
@@ -63,7 +59,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--top-p", type=float, metavar="P", help="sample among the fewest tokens of probability P in all"
     )
     group.add_argument("--batch", type=int, metavar="N",
-                       help="sentences or texts decoded at once (default 50): memory, not the result, depends on it")  # fmt: skip
+                       help="sentences or texts decoded at once (default 50): memory depends on it, the result does not")  # fmt: skip
     group.add_argument("--attention", type=Path, metavar="PNG", help="draw what the translation of --source attends to")
 
 
@@ -167,7 +163,7 @@ def translate(model: Any, options: argparse.Namespace, out: TextIO) -> None:
 
     decoding, unknown = decoding_of(options), Unknown(model.spec.source)
     batch = options.batch or 50
-    with source_lines(options) as (lines, interactive):
+    with source_lines(options.source, options.source_file) as (lines, interactive):
         found = decode_stream(model, unknown.watch(lines), decoding, 1 if interactive else batch)
         for number, hypotheses in enumerate(found, 1):
             numbered = options.source_file is not None and decoding.n_best > 1
@@ -264,75 +260,3 @@ def lines_of(vocabulary: "Vocabulary", tokens: list[int]) -> str:
         else:
             lines[-1].append(token)
     return "\n".join(map(vocabulary.decode, lines))
-
-
-# -------------------------------------------------------------------- files
-
-
-class Unknown:
-    """Collects the words of which a vocabulary lacks a part.
-
-    Args:
-        vocabulary: of the text.
-    """
-
-    def __init__(self, vocabulary: "Vocabulary") -> None:
-        self.vocabulary, self.words, self.count = vocabulary, {}, 0
-
-    def watch(self, lines: Iterable[str]) -> Iterator[str]:
-        """Passes the lines on and looks at them."""
-        from lit_gen.core.text import UNK
-
-        for line in lines:
-            if UNK in self.vocabulary.encode(line.strip()):
-                for word in line.split():
-                    if UNK in self.vocabulary.encode(word):
-                        self.count += 1
-                        if len(self.words) < SHOWN_UNKNOWN:
-                            self.words[word] = True
-            yield line
-
-    def report(self) -> None:
-        """One line on standard error, if there is something to say."""
-        if self.count:
-            from lit_gen.core.console import warn
-
-            more = "" if self.count <= len(self.words) else f" ({self.count} words in all)"
-            warn(f"unknown to the vocabulary: {', '.join(self.words)}{more}")
-
-
-@contextmanager
-def source_lines(options: argparse.Namespace) -> Iterator[tuple[Iterable[str], bool]]:
-    """The lines to translate, and whether somebody types them and waits for each answer.
-
-    Raises:
-        UsageError: the file is no text.
-    """
-    if options.source is not None:
-        yield [" ".join(options.source.split())], False
-    elif options.source_file == "-":
-        yield sys.stdin, sys.stdin.isatty()
-    else:
-        path = Path(options.source_file)
-        try:
-            with path.open(encoding="utf-8") as file:
-                yield file, False
-        except UnicodeDecodeError as error:
-            raise UsageError(f"--source-file {path}: not UTF-8 text ({error.reason} at byte {error.start})") from error
-
-
-@contextmanager
-def opened_for_writing(out: Path | None, source_file: str | None) -> Iterator[TextIO]:
-    """The file to write to; standard output where there is none, or for "-".
-
-    Raises:
-        UsageError: the file is the one that is read.
-    """
-    if out is None or str(out) == "-":
-        yield sys.stdout
-        return
-    if source_file not in (None, "-") and out.resolve() == Path(source_file).resolve():
-        raise UsageError(f"--out {out} is the file that is read; accepted: another one")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with out.open("w", encoding="utf-8") as file:
-        yield file

@@ -118,8 +118,8 @@ def bpe_tokenizer(
     tokenizer = Tokenizer(models.BPE(unk_token=_UNKNOWN))
     if normalizer is not None:
         tokenizer.normalizer = normalizer
-    words = pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(prepend_scheme="always")
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(list(words))
+    mark = pre_tokenizers.Metaspace(prepend_scheme="always", split=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), mark])
     tokenizer.decoder = decoders.Metaspace(prepend_scheme="always")
     options = {"vocab_size": vocab_size, "min_frequency": min_frequency, "show_progress": False}
     with one_thread():

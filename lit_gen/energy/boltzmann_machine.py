@@ -23,6 +23,7 @@ import torch
 from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 
+from lit_gen.core.distributed import world_size
 from lit_gen.core.errors import UsageError, require
 from lit_gen.core.images import ImageBatch, ImageSpec
 from lit_gen.core.random import RowNoise, run_seed, seeded_generator
@@ -34,7 +35,6 @@ from lit_gen.energy.fully_connected import FullyConnected, Moments
 from lit_gen.energy.samplers import LogZ
 from lit_gen.energy.sequential_sweeps import Scan
 from lit_gen.energy.units import ENUMERABLE
-from lit_gen.core.distributed import world_size
 
 SMOOTHING = 0.01
 """Weight of the uniform distribution in the base rates: no pixel is impossible."""

@@ -10,9 +10,9 @@ from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
+from lit_gen.core.distributed import from_rank_zero
 from lit_gen.core.errors import UsageError
 from lit_gen.energy.hopfield_capacity import ALPHA_C, RECALLED, RecallCurve, recall_curves, size_crossing
-from lit_gen.core.distributed import from_rank_zero
 
 LEVEL = 0.9  # recall rate that defines the capacity of one N
 LOADS = {

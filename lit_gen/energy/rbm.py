@@ -29,6 +29,7 @@ import torch
 from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 
+from lit_gen.core.distributed import mean_over_processes
 from lit_gen.core.errors import require
 from lit_gen.core.images import ImageBatch, ImageSpec
 from lit_gen.core.random import RowNoise
@@ -40,7 +41,6 @@ from lit_gen.energy.negative_phase import ContrastiveDivergence, NegativePhase
 from lit_gen.energy.partition import Partition
 from lit_gen.energy.samplers import LogZ
 from lit_gen.energy.units import Bernoulli, Units
-from lit_gen.core.distributed import mean_over_processes
 
 UnitsCallable = Callable[[int], Units]
 NLL_NAMES = {"exact": "nll", "forward": "nll", "reverse": "nll_reverse"}

@@ -16,6 +16,7 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -25,6 +26,7 @@ from lit_gen.core.errors import UsageError, require
 from lit_gen.core.text import PAD, StreamBatch, TextSpec
 from lit_gen.text.cache import TensorCache
 from lit_gen.text.carried_state import CarriedState
+from lit_gen.text.decoding import generate
 from lit_gen.text.kneser_ney import KneserNey
 from lit_gen.text.ngram_counts import NGramCounts
 from lit_gen.text.ngram_table import NGramTable, Smoothing
@@ -153,23 +155,31 @@ class NGram(TextModule):
         """log p of all tokens after the first, given it (``BOS``, or the text before): ``[R, T]`` -> float64 ``[R]``, nats."""
         return -self.nats(tokens[:, :-1], tokens[:, 1:]).sum(1)
 
-    @torch.no_grad()
-    def sample(self, n: int, length: int = 200, *, generator: torch.Generator | None = None) -> Tensor:
-        """Draws n texts from their beginning, int64 ``[n, length]``; ``EOS`` is a token like the others.
+    def sample(
+        self,
+        n: int,
+        length: int = 200,
+        prompt: Sequence[int] = (),
+        *,
+        generator: torch.Generator | None = None,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+    ) -> Tensor:
+        """Draws n texts, int64 ``[n, length]``; ``EOS``, the end of a line, is a token like the others.
 
         Args:
             n: number of texts.
-            length: tokens in each.
-            generator: source of randomness on the model's device; the global one where None.
+            length: tokens in each, the prompt not counted.
+            prompt: tokens that come before; the beginning of a text where empty.
+            generator: source of randomness; the global one where None.
+            temperature, top_k, top_p: see :class:`~lit_gen.text.decoding.Sampler`.
         """
-        state, drawn = self.counts.start(n), []
-        last = torch.zeros(self.order, n, dtype=torch.int64, device=self.device)
-        last[1:] = state.T
-        for _ in range(length):
-            token = torch.multinomial(self.table.distribution(last), 1, generator=generator)
-            drawn.append(token)
-            last = self.counts.read(token, last[1:].T)[:, :, 0]
-        return torch.cat(drawn, 1)
+        device = "cpu" if generator is None else generator.device
+        seed = int(torch.randint(2**62, (), generator=generator, device=device))
+        options = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
+        found = generate(self, prompt, n, length=length, **options)
+        return torch.tensor([each.tokens for each in found], device=self.device)
 
     # ---------------------------------------------------------------- evaluation
 

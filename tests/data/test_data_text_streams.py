@@ -40,10 +40,10 @@ def assert_rows_are_stretches(batches: list[StreamBatch]) -> None:
         assert start == list(range(start[0], start[0] + len(start))) if start else read.tolist() == [BOS]
 
 
-SIZES = [1, 2, 7, 20, 33, 64, 101]
+SIZES = [1, 7, 20, 101]
 
 
-@pytest.mark.parametrize("n", [7, 20, 33, 64, 101])
+@pytest.mark.parametrize("n", [7, 20, 101])
 @pytest.mark.parametrize(("world", "size"), [(1, 1), (1, 4), (2, 1), (2, 3), (3, 2)])
 @pytest.mark.parametrize("block", [1, 5, 8, 200])
 def test_training_streams_predict_every_token_once_and_continue_each_other(n: int, world: int, size: int, block: int):
@@ -129,7 +129,7 @@ def contexts(batches: list[StreamBatch]) -> dict[int, int]:
         start = torch.where(batch.input[:, 0] == BOS, 0, batch.input[:, 0] - 9)
         first = start if batch.begins else first
         for row, begin in zip(batch.target, first.tolist()):
-            found |= {place: begin for place in (row[row != PAD] - 10).tolist()}
+            found |= dict.fromkeys((row[row != PAD] - 10).tolist(), begin)
     return found
 
 
@@ -159,7 +159,7 @@ def test_a_process_without_a_stream_has_one_batch_without_a_target():
 
 @pytest.mark.parametrize("n", SIZES)
 @pytest.mark.parametrize("world", [1, 2, 5])
-@pytest.mark.parametrize(("block", "stride"), [(7, 7), (7, 3), (7, 1), (300, 300), (20, 10), (1, 1)])
+@pytest.mark.parametrize(("block", "stride"), [(7, 7), (7, 3), (300, 300), (20, 10), (1, 1)])
 def test_evaluation_blocks_predict_every_token_once_with_context(n: int, world: int, block: int, stride: int):
     expected = None
     for size in (1, 3, 64):

@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from lit_gen.core.distributed import mean_over_processes
 from lit_gen.core.errors import UsageError
 from lit_gen.data import Digits
 from lit_gen.energy.data_mean import first_states, mean_state
@@ -22,7 +23,6 @@ from lit_gen.energy.partition import Partition
 from lit_gen.energy.path import TemperedPath
 from lit_gen.energy.samplers import schedule
 from lit_gen.energy.units import Bernoulli, Gaussian, Softmax
-from lit_gen.core.distributed import mean_over_processes
 from tests.energy.enumerated_machine import make_machine, randomised
 
 # ---------------------------------------------------------------- Partition

@@ -14,12 +14,12 @@ import torch.multiprocessing as mp
 from torch import Tensor
 
 from lit_gen.callbacks.sample_quality import SampleQuality
+from lit_gen.core.distributed import from_rank_zero, rank, world_size
 from lit_gen.core.errors import UsageError
 from lit_gen.core.images import ImageSpec
 from lit_gen.core.module import GenerativeModule
 from lit_gen.data import Digits
 from lit_gen.metrics import InceptionExtractor, QualityMetrics, RealStatistics, real_statistics
-from lit_gen.core.distributed import from_rank_zero, rank, world_size
 from lit_gen.metrics.extractors import Extractor
 
 

@@ -1,25 +1,29 @@
 r"""Beam search.
 
-Of all sequences that end in eos within the maximum length, and all of exactly the maximum length without eos, find those of the largest
-score :math:`\log p(y \mid x) / lp(|y|)`. At every step each of a sentence's K live hypotheses is continued by every token, and
+Of all sequences that end in eos within the maximum length, and all of exactly the maximum length without eos, find
+those of the largest score :math:`\log p(y \mid x) / lp(|y|)`. At every step each of a sentence's K live hypotheses is
+continued by every token, and
 
-- the 2 K best continuations are looked at: at most K of them end in eos (one for each parent), so that K live ones are left;
+- the 2 K best continuations are looked at: at most K of them end in eos (one for each parent), so that K live ones are
+  left;
 - those among the first K that end in eos are finished: they are weighed against the sentence's n best finished ones;
 - the first K of the others live on.
 
-**When a sentence is done.** A live hypothesis h of log-probability s, in a sentence of maximum length M, can only become some y with
-:math:`\log p(y) \le s \le 0` (further tokens add log-probabilities) and :math:`|y| \le M`. The penalty is positive and does not fall with the length, so
+**When a sentence is done.** A live hypothesis h of log-probability s, in a sentence of maximum length M, can only
+become some y with :math:`\log p(y) \le s \le 0` (further tokens add log-probabilities) and :math:`|y| \le M`. The
+penalty is positive and does not fall with the length, so
 
 .. math:: \frac{\log p(y)}{lp(|y|)} \le \frac{s}{lp(|y|)} \le \frac{s}{lp(M)},
 
-the second step since s is not positive. Once the largest of these bounds over the live hypotheses is not above the worst of n kept scores, nothing
-that could still be found would enter the list, and the sentence is done: what is returned is what would be returned at the maximum length. The proof uses
-no more than that lp is positive and does not fall, which holds of both penalties for every alpha of 0 or more. (Comparing with the CURRENT
-length, as is often done, stops too early for alpha > 0.)
+the second step since s is not positive. Once the largest of these bounds over the live hypotheses is not above the
+worst of n kept scores, nothing that could still be found would enter the list, and the sentence is done: what is
+returned is what would be returned at the maximum length. The proof uses no more than that lp is positive and does not
+fall, which holds of both penalties for every alpha of 0 or more. (Comparing with the CURRENT length, as is often done,
+stops too early for alpha > 0.)
 
 References:
-    Wu et al., Google's neural machine translation system, 2016, https://arxiv.org/abs/1609.08144, section 7.
-    Huang et al., When to finish? Optimal beam search for neural text generation, EMNLP 2017, https://aclanthology.org/D17-1227.
+    Wu et al., Google's neural machine translation system, 2016, https://arxiv.org/abs/1609.08144, section 7. Huang et
+    al., When to finish? Optimal beam search for neural text generation, EMNLP 2017, https://aclanthology.org/D17-1227.
 """
 
 from __future__ import annotations
@@ -110,7 +114,8 @@ class _BeamSearch:
         self.live = torch.zeros(sentences, 1, device=device)  # log-probabilities [B, K]
         self.final_penalty = penalty(limit.float())
         self.trace = Trace()
-        # The finished hypotheses, best first: score and log-probability; length without eos, place in the trace, whether with eos.
+        # The finished hypotheses, best first: score and log-probability; length without eos, place in the trace,
+        # whether with eos.
         self.kept = torch.full((sentences, n_best, 2), -torch.inf, device=device)
         self.kept_place = torch.zeros(sentences, n_best, 3, dtype=torch.int64, device=device)
 
@@ -137,9 +142,9 @@ class _BeamSearch:
         return self.results
 
     def step(self, logits: Tensor, step: int) -> tuple[Tensor, Tensor]:
-        """Continues the live hypotheses by one token and keeps those that are finished; returns parents and tokens ``[B, K]``."""
+        """Continues the live hypotheses and keeps those that are finished; returns parents and tokens ``[B, K]``."""
         first = EOS if step >= self.min_length else UNK  # neither pad nor bos nor an early eos is ever said
-        found = best_candidates(logits, self.live, 2 * self.beam, first)
+        found = best_candidates(logits, self.live, self.beam + 1, first)
         ends = found.token == EOS
         self.live, order = found.log_probability.masked_fill(ends, -torch.inf).topk(self.beam)
         parent, token = found.parent.gather(1, order), found.token.gather(1, order)
@@ -156,7 +161,7 @@ class _BeamSearch:
         return parent, token
 
     def keep(self, log_probability: Tensor, length: int, said: int, slot: Tensor, finished: bool) -> None:
-        """Weighs hypotheses ``[B, K]`` of one length against those that are kept; what is not there has log-probability -inf.
+        """Weighs hypotheses ``[B, K]`` of one length against those that are kept; -inf marks what is not there.
 
         Args:
             log_probability: of the hypotheses.

@@ -28,8 +28,9 @@ class Candidates(NamedTuple):
 def best_candidates(logits: Tensor, log_probability: Tensor, k: int, first: int) -> Candidates:
     r"""The k largest of :math:`\log p(h) + \log p(v \mid h)` over the hypotheses h of a sentence and the tokens v.
 
-    The largest k numbers lie in the k blocks with the largest maxima, so that sorting touches k blocks instead of K V numbers: a maximum
-    over memory is ten times as fast as a selection. And the normaliser is one number a row, which need not be subtracted from V of them.
+    The largest k numbers lie in the k blocks with the largest maxima, so that sorting touches k blocks instead of K V
+    numbers: a maximum over memory is ten times as fast as a selection. And the normaliser is one number a row, which
+    need not be subtracted from V of them.
 
     Args:
         logits: ``[B * K, V]``.

@@ -23,7 +23,8 @@ from lit_gen.text.decoding.sampling import Sampler
 class Decoding:
     r"""Decodes source sentences: greedy search (a beam of 1), beam search, or sampling where a temperature is given.
 
-    The maximum length of a sentence of S source tokens is :math:`\min(\text{max\_length}, \lfloor a S \rfloor + b)`. The defaults are those of
+    The maximum length of a sentence of S source tokens is :math:`\min(\text{max\_length}, \lfloor a S \rfloor + b)`.
+    The defaults are those of
     Vaswani et al. but for the beam, which was 4. All lengths count eos.
 
     Args:
@@ -86,7 +87,7 @@ class Decoding:
             Sampler(0, (), self.temperature, self.top_k, self.top_p)
 
     def limits(self, source: Tensor, max_context: int | None = None) -> Tensor:
-        """The maximum length of each sentence of ``source [B, S]``, int64 ``[B]``; the minimum goes before what depends on the source."""
+        """The maximum length of each sentence of ``source [B, S]``, int64 ``[B]``; no less than the minimum length."""
         limit = (self.max_factor * (source != PAD).sum(1)).long() + self.max_extra
         limit = limit.clamp(min=self.min_length)
         for most in (self.max_length, max_context):
@@ -139,7 +140,7 @@ def padded(sentences: Sequence[Sequence[int]], device: torch.device | str = "cpu
 
 
 def encoded(vocabulary: Vocabulary, texts: Sequence[str]) -> list[list[int]]:
-    """Token numbers of each text without the white space around it; a special token spelled out in a text is ``UNK``."""
+    """Token numbers of each text, white space around it removed; a special token spelled out in a text is ``UNK``."""
     tokens = vocabulary.encode_all([text.strip() for text in texts])
     return [[UNK if token <= EOS else token for token in one] for one in tokens]
 
@@ -147,10 +148,10 @@ def encoded(vocabulary: Vocabulary, texts: Sequence[str]) -> list[list[int]]:
 def decode_stream(
     model: Any, lines: Iterable[str], decoding: Decoding, batch: int = 50, window: int = 20
 ) -> Iterator[list[Hypothesis]]:
-    """Decodes lines of any number, in memory bounded by the batch; results come in the order of the lines, as they are made.
+    """Decodes any number of lines in memory bounded by the batch; results come in the order of the lines, as they are made.
 
-    A window of lines is read, sorted by length so that sentences of one batch are equally long, decoded and given out before the next one is
-    read. An empty line gives an empty list without asking the model.
+    A window of lines is read, sorted by length so that sentences of one batch are equally long, decoded and given out
+    before the next one is read. An empty line gives an empty list without asking the model.
 
     Args:
         model: see :class:`Decoding`, with a spec whose source vocabulary makes tokens of text.

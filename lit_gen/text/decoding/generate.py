@@ -30,8 +30,8 @@ def generate(
 ) -> Iterator[Hypothesis]:
     """n continuations of a prompt, each of its length.
 
-    The prompt is read in one call, once for a batch. A model of limited context (``max_context``) forgets the first half of what it has read
-    whenever its context is full; see :func:`windowed`.
+    The prompt is read in one call, once for a batch. A model of limited context (``max_context``) forgets the first
+    half of what it has read whenever its context is full; see :func:`windowed`.
 
     Args:
         model: with ``advance``; see :class:`~lit_gen.text.LanguageModel`.
@@ -40,7 +40,8 @@ def generate(
         length: most new tokens.
         temperature, top_k, top_p: see :class:`Sampler`.
         seed: of the uniform numbers.
-        stop_at_eos: a text ends with its first eos; otherwise eos, the end of a line of running text, is a token like the others.
+        stop_at_eos: a text ends with its first eos; otherwise eos, the end of a line of running text, is a token like
+            the others.
         batch: texts that are generated at once.
 
     Raises:

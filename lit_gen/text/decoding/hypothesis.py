@@ -11,8 +11,8 @@ class Hypothesis:
 
     Args:
         tokens: what was said, without bos and eos.
-        log_probability: the model's :math:`\\log p(y \\mid x)` in nats, eos counted where there is one, nothing renormalised: neither
-            temperature nor truncation nor what decoding forbids (pad, bos, an early eos) enters.
+        log_probability: the model's :math:`\\log p(y \\mid x)` in nats, eos counted where there is one, nothing
+            renormalised: neither temperature nor truncation nor what decoding forbids (pad, bos, an early eos) enters.
         score: what hypotheses are ranked by: the log-probability over the length penalty.
         finished: whether eos was said; False where the maximum length cut the sequence off.
     """

@@ -41,9 +41,9 @@ class WindowCache(Cache):
 def windowed(advance: Advance, max_context: int | None) -> Advance:
     """An ``advance`` that can be called for ever although the model reads at most ``max_context`` tokens.
 
-    When the context is full, its last half (the new tokens included) is read again from scratch and reading goes on from there: half a
-    context at least is always seen, and the cost of reading again is shared by the steps until the context is full once more. A first
-    call with more tokens than fit reads the last ``max_context`` of them.
+    When the context is full, its last half (the new tokens included) is read again from scratch and reading goes on
+    from there: half a context at least is always seen, and the cost of reading again is shared by the steps until the
+    context is full once more. A first call with more tokens than fit reads the last ``max_context`` of them.
 
     Args:
         advance: the model's.

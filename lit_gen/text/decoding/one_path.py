@@ -51,8 +51,10 @@ def one_path(
         choose: how the next token is chosen.
         max_length: most new tokens, eos counted, of all rows or of each (int64 ``[rows]``).
         min_length: fewest new tokens, eos counted.
-        prompt: int64 ``[P]``, read by all rows at the beginning (in one call, and once for all of them); bos where None.
-        stop_at_eos: a sequence ends with its first eos; otherwise eos is a token like the others, and belongs to what was said.
+        prompt: int64 ``[P]``, read by all rows at the beginning (in one call, and once for all of them); bos where
+            None.
+        stop_at_eos: a sequence ends with its first eos; otherwise eos is a token like the others, and belongs to what
+            was said.
         device: of the model.
 
     Returns:

@@ -19,7 +19,8 @@ class LengthPenalty(ABC):
         alpha: strength; 0 compares the plain log-probabilities.
 
     Raises:
-        UsageError: a negative or infinite alpha, under which a longer hypothesis could have the smaller divisor and the search's bound
+        UsageError: a negative or infinite alpha, under which a longer hypothesis could have the smaller divisor and the
+        search's bound
             on unfinished hypotheses would not hold.
     """
 

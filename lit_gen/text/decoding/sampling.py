@@ -18,11 +18,11 @@ class Sampler:
 
     .. math:: q(v) \propto \exp(\ell_v / T) \quad \text{for } v \text{ in the head}
 
-    The head is made of the k most probable tokens (top-k), and of them the smallest set whose probability, under the tempered and renormalised
-    distribution, is p or more (top-p, the nucleus).
+    The head is made of the k most probable tokens (top-k), and of them the smallest set whose probability, under the
+    tempered and renormalised distribution, is p or more (top-p, the nucleus).
 
-    A token is found by inverting the distribution function at one uniform number that belongs to (seed, row, step): what a row becomes does not depend on
-    which rows are decoded with it.
+    A token is found by inverting the distribution function at one uniform number that belongs to (seed, row, step):
+    what a row becomes does not depend on which rows are decoded with it.
 
     Args:
         seed: of the uniform numbers.
@@ -35,8 +35,9 @@ class Sampler:
         UsageError: an option out of range.
 
     References:
-        Fan et al., Hierarchical neural story generation, ACL 2018, https://arxiv.org/abs/1805.04833, section 5.4 (top-k).
-        Holtzman et al., The curious case of neural text degeneration, ICLR 2020, https://arxiv.org/abs/1904.09751, section 3.1 (top-p).
+        Fan et al., Hierarchical neural story generation, ACL 2018, https://arxiv.org/abs/1805.04833, section 5.4
+        (top-k). Holtzman et al., The curious case of neural text degeneration, ICLR 2020,
+        https://arxiv.org/abs/1904.09751, section 3.1 (top-p).
     """
 
     def __init__(
@@ -75,7 +76,8 @@ class Sampler:
         mass = logits.softmax(-1).cumsum(-1, dtype=torch.float64)
         last = mass[:, -1:]
         if self.top_p is not None and self.top_p < 1:
-            # the head ends with the first token that brings the probability to p; sums of rounded numbers may miss it by 1e-7
+            # the head ends with the first token that brings the probability to p; sums of rounded numbers may miss it
+            # by 1e-7
             reaches = (mass < (self.top_p - 1e-7) * last).sum(-1, keepdim=True)
             last = mass.gather(1, reaches.clamp(max=mass.shape[1] - 1))
         place = torch.searchsorted(mass, uniform.unsqueeze(1) * last, right=True).clamp(max=mass.shape[1] - 1)

@@ -9,14 +9,14 @@ from lit_gen.core.text import PAD
 
 
 class Trace:
-    """The tree of a beam search. Hypotheses are not copied while it grows: each step stores parents and tokens, ``[B, K]``."""
+    """The tree of a beam search. Nothing is copied while it grows: each step stores parents and tokens, ``[B, K]``."""
 
     def __init__(self) -> None:
         self.parents: list[Tensor] = []
         self.tokens: list[Tensor] = []
 
     def add(self, parent: Tensor, token: Tensor) -> None:
-        """One step: hypothesis k of a sentence continues hypothesis ``parent[:, k]`` of the step before by ``token[:, k]``."""
+        """One step: hypothesis k of a sentence continues hypothesis ``parent[:, k]`` of the step before by ``token``."""
         self.parents.append(parent)
         self.tokens.append(token)
 

@@ -4,10 +4,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help venv demo test lint bench tables clean
+.PHONY: help venv demo demo-text test lint bench tables clean
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 8
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 8
 
 $(BIN)/.installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -19,6 +19,10 @@ venv: $(BIN)/.installed ## make the environment alone (.venv)
 demo: venv ## train a DCGAN on digits, test it, sample from it (under 3 minutes of training on two cores)
 	$(BIN)/lit-gen run --config configs/gan/dcgan_digits.yaml --loggers.upload_best false
 	@run=$$(ls -td runs/dcgan_digits/*/ | head -1); $(BIN)/lit-gen sample $$run --n 64 --out $${run}samples/grid.png
+
+demo-text: venv ## train a small Transformer on number words, test it, print ten translations (under 4 minutes on two cores)
+	$(BIN)/lit-gen run --config configs/text/transformer_numbers.yaml --loggers.upload_best false
+	@run=$$(ls -td runs/transformer_numbers/*/ | head -1); head -40 $${run}samples/test.txt
 
 test: venv ## run the whole test suite
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal

@@ -23,7 +23,6 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import logging
-import statistics
 import sys
 import time
 from functools import partial
@@ -38,7 +37,8 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.record import write_record
-from benchmarks.turns import Epoch, take_turns
+from benchmarks.report import compare, median
+from benchmarks.turns import Round, Work, take_turns, training_images
 from lit_gen.core.errors import UsageError
 from lit_gen.data import MNIST
 from lit_gen.energy.likelihood import ais
@@ -56,7 +56,7 @@ AIS_STEPS, AIS_CHAINS = 14_500, 100
 SGD = partial(torch.optim.SGD, lr=RATE, momentum=MOMENTUM)
 
 
-def bare(images: Tensor) -> Epoch:
+def bare(images: Tensor) -> Work:
     """CD-1 as one writes it by hand: the images as floats in memory."""
     grey = images.flatten(1).float() / 255
     weight = (0.01 * torch.randn(784, HIDDEN)).requires_grad_()
@@ -80,16 +80,20 @@ def bare(images: Tensor) -> Epoch:
     return epoch
 
 
-def scikit_learn(images: Tensor) -> Epoch:
+def scikit_learn(images: Tensor) -> Work:
     """scikit-learn's RBM; every epoch is a fit of its own."""
     from sklearn.neural_network import BernoulliRBM
 
     binary = torch.bernoulli(images.flatten(1).float() / 255).numpy()
     model = BernoulliRBM(HIDDEN, learning_rate=RATE, batch_size=BATCH, n_iter=1, random_state=0)
-    return lambda: model.fit(binary)
+
+    def epoch() -> None:
+        model.fit(binary)
+
+    return epoch
 
 
-def learnergy(images: Tensor) -> Epoch:
+def learnergy(images: Tensor) -> Work:
     """learnergy's RBM by its own ``fit``."""
     from learnergy.models.bernoulli import RBM as Theirs
 
@@ -97,7 +101,11 @@ def learnergy(images: Tensor) -> Epoch:
     binary = torch.bernoulli(images.flatten(1).float() / 255)
     data = torch.utils.data.TensorDataset(binary, torch.zeros(len(binary)))
     model = Theirs(784, HIDDEN, steps=1, learning_rate=RATE, momentum=MOMENTUM, decay=DECAY)
-    return lambda: model.fit(data, batch_size=BATCH, epochs=1)
+
+    def epoch() -> None:
+        model.fit(data, batch_size=BATCH, epochs=1)
+
+    return epoch
 
 
 OTHERS = {"bare": bare, "scikit-learn": scikit_learn, "learnergy": learnergy}
@@ -107,11 +115,16 @@ def ours(k: int) -> RBM:
     return RBM(HIDDEN, negative_phase=ContrastiveDivergence(k), optimizer=SGD, weight_decay=DECAY)
 
 
-def measure(k: int, others: list[str], rounds: int, options: argparse.Namespace) -> list[dict[str, float]]:
+def measure(k: int, others: list[str], rounds: int, options: argparse.Namespace) -> list[Round]:
     """Images per second of our CD-k and of the others, for each round."""
     data = MNIST(options.root, binarize="dynamic", batch_size=BATCH, val_size=0, subset_size=options.images)
     pl.seed_everything(0, verbose=False)
-    return take_turns(ours(k), data, lambda _, images: {name: OTHERS[name](images) for name in others}, rounds)
+
+    def make_others(_: RBM, data: MNIST) -> dict[str, Work]:
+        images = training_images(data)
+        return {name: OTHERS[name](images) for name in others}
+
+    return take_turns(ours(k), data, make_others, rounds)
 
 
 def annealing(steps: int) -> float:
@@ -122,22 +135,6 @@ def annealing(steps: int) -> float:
     begin = time.perf_counter()
     ais(path, betas, AIS_CHAINS)
     return (time.perf_counter() - begin) / steps
-
-
-def median(rounds: list[dict[str, float]], value) -> float:
-    return statistics.median(map(value, rounds))
-
-
-def table(header: list[str], rows: list[list[str]]) -> str:
-    """Columns as wide as they need to be; the first to the left."""
-    widths = [max(map(len, column)) for column in zip(header, *rows)]
-    lines = [
-        "  ".join(
-            text.ljust(width) if i == 0 else text.rjust(width) for i, (text, width) in enumerate(zip(row, widths))
-        )
-        for row in [header, *rows]
-    ]
-    return "\n".join(lines)
 
 
 def parse() -> argparse.Namespace:
@@ -152,23 +149,11 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def report(one: list[dict[str, float]], many: list[dict[str, float]], seconds: float, options) -> list[dict]:
+def report(one: list[Round], many: list[Round], seconds: float, options: argparse.Namespace) -> list[dict]:
     """Prints the table; returns the rows of the record."""
+    what = f"training: RBM 784-{HIDDEN}, batch {BATCH}"
+    rows = compare(what, one, "images/s", TARGETS, ours="ours (CD-1)", names={"bare": "bare PyTorch loop"})
     mine = median(one, lambda r: r["ours"])
-    lines, rows = [["ours (CD-1)", f"{mine:,.0f}", "", "", ""]], []
-    for name in one[0]:
-        if name == "ours":
-            continue
-        theirs, ratio = median(one, lambda r: r[name]), median(one, lambda r: r["ours"] / r[name])  # noqa: B023
-        lowest, highest = (extreme(r["ours"] / r[name] for r in one) for extreme in (min, max))
-        verdict = f"{TARGETS[name]} or more"
-        lines.append([name, f"{theirs:,.0f}", f"{ratio:.3f}", f"{lowest:.2f} to {highest:.2f}", verdict])
-        rows.append({
-            "what": f"training: RBM 784-{HIDDEN}, batch {BATCH}", "ours": f"{mine:,.0f} images/s",
-            "theirs": f"{'bare PyTorch loop' if name == 'bare' else name} {theirs:,.0f} images/s", "ratio": ratio,
-            "note": f"median of {len(one)} interleaved rounds; target {TARGETS[name]}",
-        })  # fmt: skip
-    print(table(["contender", "images/s", "ours / theirs", "range", "target"], lines))
     if "learnergy" not in one[0]:
         print("learnergy: not installed (pip install learnergy)")
     # each against the bare loop that ran beside it

@@ -25,7 +25,7 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.record import write_record
-from benchmarks.turns import Epoch, take_turns
+from benchmarks.turns import Work, take_turns, training_images
 from lit_gen.core.errors import UsageError
 from lit_gen.core.module import GenerativeModule
 from lit_gen.data import MNIST
@@ -41,7 +41,7 @@ def gan_adam(parameters) -> torch.optim.Adam:
     return torch.optim.Adam(parameters, lr=2e-4, betas=(0.5, 0.999), fused=True)
 
 
-def bare_vae(model: VAE, images: Tensor) -> Epoch:
+def bare_vae(model: VAE, images: Tensor) -> Work:
     """The VAE as one writes it by hand: images as floats in memory."""
     encoder, decoder = (copy.deepcopy(model.networks[name].layers) for name in ("encoder", "decoder"))
     optimizer = vae_adam([*encoder.parameters(), *decoder.parameters()])
@@ -63,7 +63,7 @@ def bare_vae(model: VAE, images: Tensor) -> Epoch:
     return epoch
 
 
-def bare_dcgan(model: GAN, images: Tensor) -> Epoch:
+def bare_dcgan(model: GAN, images: Tensor) -> Work:
     """The DCGAN as one writes it by hand: non-saturating losses, fresh noise for each network."""
     generator, discriminator = copy.deepcopy(model.generator), copy.deepcopy(model.discriminator)
     optimizer_g, optimizer_d = gan_adam(generator.parameters()), gan_adam(discriminator.parameters())
@@ -114,7 +114,7 @@ def measure(case: str, rounds: int, root: str) -> list[dict[str, float]]:
     """Images per second of both and their ratio, for each round."""
     make, make_bare, _, _ = CASES[case]
     pl.seed_everything(0, verbose=False)
-    results = take_turns(*make(root), lambda model, images: {"bare": make_bare(model, images)}, rounds)
+    results = take_turns(*make(root), lambda model, data: {"bare": make_bare(model, training_images(data))}, rounds)
     return [result | {"ratio": result["ours"] / result["bare"]} for result in results]
 
 

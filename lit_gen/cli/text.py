@@ -59,7 +59,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--top-p", type=float, metavar="P", help="sample among the fewest tokens of probability P in all"
     )
     group.add_argument("--batch", type=int, metavar="N",
-                       help="sentences or texts decoded at once (default 50): memory depends on it, the result does not")  # fmt: skip
+                       help="sentences or texts decoded at once (default 50): for speed and memory")  # fmt: skip
     group.add_argument("--attention", type=Path, metavar="PNG", help="draw what the translation of --source attends to")
 
 

@@ -38,6 +38,9 @@ FALLBACK = {"modified": (0.5, 1.0, 1.5), "estimated": (0.5, 0.5, 0.5)}
 class KneserNey(Smoothing):
     """Interpolated Kneser-Ney smoothing. Unigrams are discounted like every order, in favour of the uniform distribution.
 
+    NLTK's ``KneserNeyInterpolated`` is this with a fixed discount (0.1 where none is given), except that it leaves unigrams
+    undiscounted, so that a token never seen has probability zero, and that its own padding also predicts the padding.
+
     Args:
         discounts: "modified": three for each order, estimated; "estimated": one for each order, estimated; a number:
             that one for all orders.

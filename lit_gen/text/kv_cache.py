@@ -73,9 +73,7 @@ class KVCache(Cache):
         self.pairs, self.length = pairs or [], length
         self.storage: Storage | None = None
         self.ancestry: Tensor | None = None  # int64 [R, length], slots; None where each row has its own
-        self.mask: Tensor | None = (
-            None  # what the newest positions may attend to; None for a causal mask, or for everything
-        )
+        self.mask: Tensor | None = None  # what the newest positions attend to; None: everything, or causal at the start
         self._past: list[tuple[Tensor, Tensor]] = []
 
     @property

@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from typing import Any, Literal, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from lit_gen.core.errors import require
@@ -40,7 +41,7 @@ class TransformerMemory(NamedTuple):
     """What a Transformer decoder keeps of B source sentences.
 
     layers: keys and values ``[B, H, S, d]`` for each layer.
-    mask: bool ``[B, 1, 1, S]``, True where to look.
+    mask: ``[B, 1, 1, S]``, 0 where to look and minus infinity elsewhere: as it is added to scores.
     """
 
     layers: tuple[tuple[Tensor, Tensor], ...]
@@ -182,7 +183,9 @@ class TransformerDecoder(TransformerStack):
     def memory(self, encoded: Encoded) -> TransformerMemory:
         """Keys and values of the source for each layer: all that depends on the source alone."""
         layers = tuple(layer.cross_attention.network.project(encoded.states) for layer in self.layers)
-        return TransformerMemory(layers, key_mask(encoded.mask))
+        look = key_mask(encoded.mask)
+        mask = layers[0][0].new_zeros(look.shape).masked_fill_(~look, -torch.inf)  # once, not in every layer and step
+        return TransformerMemory(layers, mask)
 
     def forward(self, x: Tensor, memory: TransformerMemory, cache: KVCache | None = None) -> tuple[Tensor, KVCache]:
         """Features of T more positions after those the cache has seen, and the cache to go on with."""

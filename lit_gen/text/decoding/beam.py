@@ -144,7 +144,7 @@ class _BeamSearch:
     def step(self, logits: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """Continues the live hypotheses and keeps those that are finished; returns parents and tokens ``[B, K]``."""
         first = EOS if step >= self.min_length else UNK  # neither pad nor bos nor an early eos is ever said
-        found = best_candidates(logits, self.live, self.beam + 1, first)
+        found = best_candidates(logits, self.live, 2 * self.beam, first)
         ends = found.token == EOS
         self.live, order = found.log_probability.masked_fill(ends, -torch.inf).topk(self.beam)
         parent, token = found.parent.gather(1, order), found.token.gather(1, order)

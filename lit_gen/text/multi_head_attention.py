@@ -39,6 +39,7 @@ def attend(
     q = q.view(k.shape[0], -1, heads, dim).transpose(1, 2)
     if q.device.type == "cpu" and q.dtype is torch.bfloat16:
         # On sentences torch's kernel takes four times as long in these 16 bits as in 32.
+        mask = mask.float() if mask is not None and mask.is_floating_point() else mask
         with torch.autocast("cpu", enabled=False):
             context = scaled_dot_product_attention(q.float(), k.float(), v.float(), mask, dropout, causal).to(q)
     else:

@@ -145,11 +145,13 @@ def our_texts(model: LanguageModel, texts: int, repeats: int) -> int:
 def gpt2(vocabulary: int) -> Any:
     """An untrained GPT-2 of this size that knows no end of text."""
     from transformers import GPT2Config, GPT2LMHeadModel
+    from transformers.utils import logging
 
     config = GPT2Config(
         vocab_size=vocabulary, n_positions=BLOCK, n_embd=WIDTH, n_layer=LAYERS, n_head=HEADS, activation_function="gelu",
         bos_token_id=BOS, eos_token_id=None, pad_token_id=PAD, attn_implementation="sdpa",
     )  # fmt: skip
+    logging.set_verbosity_error()  # a prompt of one token is taken for padding
     return GPT2LMHeadModel(config).eval()
 
 

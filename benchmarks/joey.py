@@ -25,6 +25,7 @@ from benchmarks.small_transformer import (
     LAYERS,
     RATE,
     SMOOTHING,
+    WARMUP,
     WIDTH,
 )
 from benchmarks.turns import Work
@@ -110,6 +111,7 @@ def configuration(folder: Path) -> dict[str, Any]:
         "training": {
             "batch_size": BATCH_TOKENS, "batch_type": "token", "normalization": "tokens", "label_smoothing": SMOOTHING,
             "optimizer": "adam", "adam_betas": list(BETAS), "learning_rate": RATE, "learning_rate_min": 0.0,
+            "scheduling": "warmupinversesquareroot", "learning_rate_warmup": WARMUP,
             "logging_freq": 50, "validation_freq": 10**9, "epochs": 10**6,
         },
         "testing": {},

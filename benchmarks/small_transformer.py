@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from lit_gen.core.text import PAD
 from lit_gen.data import Multi30k
-from lit_gen.text import Seq2Seq, TransformerDecoder, TransformerEncoder
+from lit_gen.text import InverseSquareRoot, Seq2Seq, TransformerDecoder, TransformerEncoder
 from lit_gen.text.positions import sinusoids
 
 LAYERS, WIDTH, FEED_FORWARD, HEADS, DROPOUT, SMOOTHING = 3, 256, 1024, 8, 0.1, 0.1
 VOCABULARY, BATCH_TOKENS = 8000, 2048
-BETAS, RATE = (0.9, 0.98), 1e-3
+BETAS, RATE, WARMUP = (0.9, 0.98), 1e-3, 1000
 WHAT = f"Transformer {LAYERS}+{LAYERS} layers, d = {WIDTH}, ff = {FEED_FORWARD}, {HEADS} heads, Multi30k en-de, BPE 8k"
 
 
@@ -33,7 +33,8 @@ def ours() -> Seq2Seq:
     size = {"layers": LAYERS, "heads": HEADS, "feed_forward": FEED_FORWARD, "dropout": DROPOUT}
     return Seq2Seq(
         encoder=partial(TransformerEncoder, **size), decoder=partial(TransformerDecoder, **size), embedding_dim=WIDTH,
-        share_embeddings=True, tie_weights=True, output_bias=False, optimizer=adam, label_smoothing=SMOOTHING,
+        share_embeddings=True, tie_weights=True, output_bias=False, optimizer=adam,
+        scheduler=partial(InverseSquareRoot, warmup=WARMUP), label_smoothing=SMOOTHING,
     )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -27,7 +27,7 @@ from lit_gen.core.text import PAD, StreamBatch, TextSpec
 from lit_gen.text.cache import Cache, TensorCache
 from lit_gen.text.carried_state import CarriedState
 from lit_gen.text.cross_entropy import linear_cross_entropy, token_nats
-from lit_gen.text.decoding import generate
+from lit_gen.text.running_text import RunningTextModule
 from lit_gen.text.token_model import TokenModel, adam, real_tokens
 from lit_gen.text.transformer import CausalTransformer
 
@@ -35,7 +35,7 @@ FeaturesCallable = Callable[[int], nn.Module]
 """(embedding_dim) -> feature layer, called as ``features(x, cache)``."""
 
 
-class LanguageModel(TokenModel):
+class LanguageModel(TokenModel, RunningTextModule):
     """p(text), one token after another; the probability is exact.
 
     Args:
@@ -82,13 +82,9 @@ class LanguageModel(TokenModel):
         self.tie_weights, self.output_bias, self.init_std = tie_weights, output_bias, init_std
         self.carry_state, self.decay_matrices_only, self.compiled = carry_state, decay_matrices_only, compile
         self.dropout = nn.Dropout(dropout)
-        self.training_state, self.evaluation_state = CarriedState(), CarriedState()
+        self.training_state = CarriedState()
 
     # ---------------------------------------------------------------- the model
-
-    def check_spec(self, spec: TextSpec) -> None:
-        super().check_spec(spec)
-        require(spec.source is None, "data", "sentence pairs", f"running text, for a {type(self).__name__}")
 
     def build_networks(self, spec: TextSpec) -> None:
         size, dim = spec.target.size, self.embedding_dim
@@ -123,64 +119,21 @@ class LanguageModel(TokenModel):
         features, cache = self.feature_layer(self.dropout(self.embedding(tokens)), cache)
         return self.projection(self.dropout(features)), cache
 
-    def read(self, source: None = None) -> None:
-        """There is no source: decoding passes this on as the memory."""
-
     def advance(self, tokens: Tensor, memory: None = None, cache: Cache | None = None) -> tuple[Tensor, Cache]:
         """Logits ``[R, T, V]`` of what follows each of the tokens int64 ``[R, T]``, and the cache to go on with."""
         features, cache = self.features(tokens, cache)
         return self.output(features).float(), cache
 
     def nats(self, input: Tensor, target: Tensor, cache: Cache | None = None) -> Tensor:
-        """Minus log p of each target token in nats; zero on padding.
-
-        Args:
-            input: what is read.
-            target: what follows each of the tokens read; ``PAD`` where nothing is asked.
-            cache: of the tokens before.
-
-        Shape:
-            input and target int64 ``[R, T]``; result float32 ``[R, T]``.
-        """
         with self.evaluating():
             features, _ = self.features(input, cache)
             mask = target != PAD
             values, _ = self._token_nats(features, target, mask)
             return torch.zeros(target.shape, device=target.device).masked_scatter_(mask, values)
 
-    def log_prob(self, tokens: Tensor) -> Tensor:
-        """log p of all tokens after the first, given it (``BOS``, or the text before): ``[R, T]`` -> float64 ``[R]``, nats."""
-        return -self.nats(tokens[:, :-1], tokens[:, 1:]).double().sum(1)
-
     def _token_nats(self, features: Tensor, target: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         h, y = real_tokens(features, mask), real_tokens(target, mask)
         return token_nats(h, self.output.weight, self.output.bias, y)
-
-    def sample(
-        self,
-        n: int,
-        length: int = 200,
-        prompt: Sequence[int] = (),
-        *,
-        generator: torch.Generator | None = None,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-    ) -> Tensor:
-        """Draws n texts, int64 ``[n, length]``; ``EOS``, the end of a line, is a token like the others.
-
-        Args:
-            n: number of texts.
-            length: tokens in each, the prompt not counted.
-            prompt: tokens that come before; ``BOS`` alone where empty.
-            generator: source of randomness; the global one where None.
-            temperature, top_k, top_p: see :class:`~lit_gen.text.decoding.Sampler`.
-        """
-        device = "cpu" if generator is None else generator.device
-        seed = int(torch.randint(2**62, (), generator=generator, device=device))
-        options = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
-        found = generate(self, prompt, n, length=length, **options)
-        return torch.tensor([each.tokens for each in found], device=self.device)
 
     # ---------------------------------------------------------------- training
 
@@ -206,14 +159,6 @@ class LanguageModel(TokenModel):
         return [{"params": matrices}, {"params": others, "weight_decay": 0.0}]
 
     # ---------------------------------------------------------------- evaluation
-
-    def on_validation_epoch_start(self) -> None:
-        super().on_validation_epoch_start()
-        self.evaluation_state = CarriedState()
-
-    def on_test_epoch_start(self) -> None:
-        super().on_test_epoch_start()
-        self.evaluation_state = CarriedState()
 
     def score(self, batch: StreamBatch) -> tuple[Tensor, Tensor]:
         features = self.read_on(batch, self.evaluation_state)

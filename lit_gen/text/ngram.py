@@ -16,24 +16,22 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from lit_gen.core.errors import UsageError, require
+from lit_gen.core.errors import require
 from lit_gen.core.text import PAD, StreamBatch, TextSpec
 from lit_gen.text.cache import TensorCache
 from lit_gen.text.carried_state import CarriedState
-from lit_gen.text.decoding import generate
 from lit_gen.text.kneser_ney import KneserNey
 from lit_gen.text.ngram_counts import NGramCounts
 from lit_gen.text.ngram_table import NGramTable, Smoothing
-from lit_gen.text.token_model import TextModule
+from lit_gen.text.running_text import RunningTextModule
 
 
-class NGram(TextModule):
+class NGram(RunningTextModule):
     """p(text) by counts of n-grams; the probability is exact, and sums to one over all tokens but ``PAD`` and ``BOS``.
 
     The history of the first tokens is filled up with ``BOS``. In evaluation a stream is read on from batch to batch, so that
@@ -70,7 +68,7 @@ class NGram(TextModule):
     @torch.no_grad()
     def training_step(self, batch: StreamBatch, batch_idx: int) -> None:
         if not self.counts.counted:
-            self.count_text()
+            self.fit_tokens(self.trainer.datamodule.tokens("train"))
             amounts = {"train/tokens": self.counts.levels[0].count.sum(), "train/ngrams": len(self.counts.count)}
             self.log_dict(
                 {name: float(value) for name, value in amounts.items()}, on_step=False, on_epoch=True, batch_size=1
@@ -79,17 +77,6 @@ class NGram(TextModule):
         progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
         progress.increment_ready()
         progress.increment_completed()
-
-    def count_text(self) -> None:
-        """Counts the training text of the Trainer's data.
-
-        Raises:
-            UsageError: the data is no running text.
-        """
-        data = self.trainer.datamodule
-        if not callable(getattr(data, "tokens", None)):
-            raise UsageError(f"NGram takes running text, such as lit_gen.data.TinyShakespeare; {data.name} is none")
-        self.fit_tokens(data.tokens("train"))
 
     def fit_tokens(self, tokens: Tensor) -> "NGram":
         """Counts one text, integers ``[T]``, instead of what was counted before; returns the model.
@@ -109,9 +96,6 @@ class NGram(TextModule):
         if self._table is None or self._table.levels[0] is not levels[0]:
             self._table = NGramTable(self.counts, self.smoothing.shares(self.counts))
         return self._table
-
-    def read(self, source: None = None) -> None:
-        """There is no source: decoding passes this on as the memory."""
 
     def histories(self, tokens: Tensor, cache: TensorCache | None = None) -> tuple[Tensor, TensorCache]:
         """Where each position's last 0 .. N - 1 tokens are in the table.
@@ -138,58 +122,10 @@ class NGram(TextModule):
 
     @torch.no_grad()
     def nats(self, input: Tensor, target: Tensor, cache: TensorCache | None = None) -> Tensor:
-        """Minus log p of each target token in nats; zero on padding.
-
-        Args:
-            input: what is read.
-            target: what follows each of the tokens read; ``PAD`` where nothing is asked.
-            cache: of the tokens before.
-
-        Shape:
-            input and target int64 ``[R, T]``; result float64 ``[R, T]``.
-        """
         histories, _ = self.histories(input, cache)
         return torch.where(target == PAD, 0.0, -self.table.log_prob(histories, target))
 
-    def log_prob(self, tokens: Tensor) -> Tensor:
-        """log p of all tokens after the first, given it (``BOS``, or the text before): ``[R, T]`` -> float64 ``[R]``, nats."""
-        return -self.nats(tokens[:, :-1], tokens[:, 1:]).sum(1)
-
-    def sample(
-        self,
-        n: int,
-        length: int = 200,
-        prompt: Sequence[int] = (),
-        *,
-        generator: torch.Generator | None = None,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-    ) -> Tensor:
-        """Draws n texts, int64 ``[n, length]``; ``EOS``, the end of a line, is a token like the others.
-
-        Args:
-            n: number of texts.
-            length: tokens in each, the prompt not counted.
-            prompt: tokens that come before; the beginning of a text where empty.
-            generator: source of randomness; the global one where None.
-            temperature, top_k, top_p: see :class:`~lit_gen.text.decoding.Sampler`.
-        """
-        device = "cpu" if generator is None else generator.device
-        seed = int(torch.randint(2**62, (), generator=generator, device=device))
-        options = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
-        found = generate(self, prompt, n, length=length, **options)
-        return torch.tensor([each.tokens for each in found], device=self.device)
-
     # ---------------------------------------------------------------- evaluation
-
-    def on_validation_epoch_start(self) -> None:
-        super().on_validation_epoch_start()
-        self.evaluation_state = CarriedState()
-
-    def on_test_epoch_start(self) -> None:
-        super().on_test_epoch_start()
-        self.evaluation_state = CarriedState()
 
     def score(self, batch: StreamBatch) -> tuple[Tensor, Tensor]:
         histories, cache = self.histories(batch.input, self.evaluation_state.before(batch))

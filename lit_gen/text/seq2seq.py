@@ -147,6 +147,11 @@ class Seq2Seq(TokenModel):
 
     # ---------------------------------------------------------------- decoding
 
+    @property
+    def max_context(self) -> int | None:
+        """The most target tokens that the decoder can read; None for no limit."""
+        return getattr(self.decoder, "max_length", None)
+
     def translate(self, source: Tensor, **decoding: Any) -> list[list[int]]:
         """The best translation of each source sentence int64 ``[B, S]`` (eos at the end, padded): tokens without bos and eos.
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
 from pytorch_lightning import Callback, Trainer
 from torch import nn
 
@@ -23,7 +22,7 @@ from lit_gen.text.prefix_average import PrefixAverage
 from lit_gen.text.recurrent_features import RecurrentFeatures
 from lit_gen.text.schedules import WarmupCosine
 from lit_gen.text.transformer import CausalTransformer
-from tests.conftest import ROOT, differing_weights, lit_gen, only_run, small
+from tests.conftest import differing_weights
 
 KINDS = {
     "average": (PrefixAverage, {"carry_state": True}),
@@ -157,39 +156,6 @@ def test_an_interrupted_run_goes_on_bit_for_bit(kind: str, accumulate: int, tmp_
     mine, theirs = resumed.training_state.whole(), straight.training_state.whole()
     assert (mine is None) == (kind == "gpt")
     assert all(map(torch.equal, mine or [], theirs or []))
-
-
-def test_two_processes_equal_one_with_the_doubled_batch(tmp_path: Path) -> None:
-    """Weights, perplexity and the streams' states."""
-    name, checkpoints, metrics = "lstm_numbers", [], []
-    for processes, batch_size in ((1, 6), (2, 3)):
-        experiment = small(
-            ROOT / "configs/text" / f"{name}.yaml", max_steps=4, val_check_interval=2, log_every_n_steps=1
-        )
-        experiment["trainer"] |= {"devices": processes, "strategy": "ddp" if processes == 2 else "auto"}
-        sizes = {"train_size": 60, "val_size": 12, "test_size": 12, "batch_size": batch_size, "block_size": 16}
-        experiment["data"] = {
-            "class_path": "lit_gen.data.NumberText",
-            "init_args": {"mode": "streams", "eval_batch_size": 2, **sizes},
-        }
-        folder = tmp_path / str(processes)
-        folder.mkdir()
-        file = folder / f"{name}.yaml"
-        file.write_text(yaml.safe_dump(experiment))
-        lit_gen("run", "--config", file, cwd=folder)
-        run = only_run(folder)
-        checkpoints.append(torch.load(run / "checkpoints" / "last.ckpt", weights_only=False))
-        metrics.append(yaml.safe_load((run / "result.json").read_text())["metrics"])
-    one, two = checkpoints
-    assert one["global_step"] == two["global_step"] == 4
-    for key, value in one["state_dict"].items():
-        torch.testing.assert_close(
-            two["state_dict"][key], value, atol=1e-5, rtol=0, msg=lambda text, key=key: f"{key}: {text}"
-        )
-    assert one["carried_state"][0].shape[0] == 6
-    for mine, theirs in zip(two["carried_state"], one["carried_state"], strict=True):
-        torch.testing.assert_close(mine, theirs, atol=1e-4, rtol=0)
-    assert metrics[0] == pytest.approx(metrics[1], rel=1e-4)
 
 
 # ---------------------------------------------------------------- schedule

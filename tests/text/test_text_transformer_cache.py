@@ -147,6 +147,18 @@ def test_a_beam_search_reads_what_each_hypothesis_says(positions: str) -> None:
 
 
 @torch.no_grad()
+def test_two_may_read_on_from_one_cache() -> None:
+    causal = CausalTransformer(D, positions="rotary", **SMALL).eval()
+    before, ways = torch.randn(B, T, D), torch.randn(2, B, 3, D)
+    caches = [read_in_groups(causal, before, 4, 1)] * 2
+    expected = [causal(torch.cat((before, way), 1))[0][:, T:] for way in ways]
+    for t in range(3):
+        for i in range(2):  # in turn, so that each would find what the other has written
+            y, caches[i] = causal(ways[i, :, t : t + 1], caches[i])
+            torch.testing.assert_close(y[:, 0], expected[i][:, t], atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
 def test_hypotheses_share_a_memory() -> None:
     encoder, decoder = TransformerEncoder(D, **SMALL).eval(), TransformerDecoder(D, D, **SMALL).eval()
     memory, hypotheses = decoder.memory(encoder(torch.randn(B, S, D), torch.ones(B, S, dtype=torch.bool))), 3

@@ -9,7 +9,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 
 class Throughput(Callback):
-    """Logs ``train/images_per_s``, or ``tokens_per_s``, over all processes, and keeps the time of training and validation apart.
+    """Logs ``train/images_per_s``, or ``tokens_per_s``, over all processes; keeps the time of training and validation apart.
 
     A resumed run adds to the time of its checkpoint; what was trained after that and lost is not counted.
 

@@ -1,4 +1,4 @@
-"""Sequence to sequence: the loss is a mean over tokens whatever the batches, the past does not see the future, weights are shared."""
+"""Sequence to sequence: the loss is a mean over tokens whatever the batches, the future is not seen, weights are shared."""
 
 from __future__ import annotations
 

@@ -33,3 +33,9 @@ def require(condition: bool, name: str, value: object, accepted: str) -> None:
     """Raises a UsageError that names the value and what is accepted, unless the condition holds."""
     if not condition:
         raise UsageError(f"{name} = {value}; accepted: {accepted}")
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message that is not empty, or the name of its class."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

@@ -11,11 +11,10 @@ import torchvision
 from einops import rearrange
 from torch import Tensor
 
-from lit_gen.core.errors import UsageError
+from lit_gen.core.errors import UsageError, first_line
 from lit_gen.data.base import ImageDataModule
 from lit_gen.data.splits import stratified
 from lit_gen.data.stores import MemoryStore
-from lit_gen.data.text_files import first_line
 from lit_gen.data.transforms import resize
 
 DIGITS = tuple("0123456789")

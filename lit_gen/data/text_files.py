@@ -8,13 +8,7 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
-from lit_gen.core.errors import UsageError
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's message that is not empty, or the name of its class."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+from lit_gen.core.errors import UsageError, first_line
 
 
 def read_text(path: str | Path) -> str:

@@ -12,7 +12,7 @@ import torch
 from einops import repeat
 from torch import Tensor, nn
 
-from lit_gen.core.errors import UsageError
+from lit_gen.core.errors import UsageError, first_line
 from lit_gen.metrics.cache import tensors_hash
 
 DOWNLOAD_TIMEOUT = 30.0
@@ -132,7 +132,7 @@ def load_inception_weights(path: str | None) -> dict[str, Tensor]:
             return torch.hub.load_state_dict_from_url(URL_INCEPTION_V3, map_location="cpu", progress=False)
         except Exception as error:
             raise UsageError(
-                f"the Inception weights could not be downloaded from {URL_INCEPTION_V3} ({_first_line(error)}): "
+                f"the Inception weights could not be downloaded from {URL_INCEPTION_V3} ({first_line(error)}): "
                 "download them elsewhere and set feature_extractor_weights_path, or set extractor: lenet"
             ) from error
         finally:
@@ -160,9 +160,5 @@ def _inception(state: dict[str, Tensor]) -> Any:
             )
         except RuntimeError as error:
             raise UsageError(
-                f"the file given is not one of torch-fidelity's Inception weights ({_first_line(error)})"
+                f"the file given is not one of torch-fidelity's Inception weights ({first_line(error)})"
             ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

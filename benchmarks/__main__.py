@@ -10,7 +10,16 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-BENCHMARKS = (["training.py", "vae"], ["training.py", "dcgan"], ["rbm.py"], ["data_pipeline.py"], ["fid.py"])
+BENCHMARKS = (
+    ["training.py", "vae"],
+    ["training.py", "dcgan"],
+    ["rbm.py"],
+    ["translation.py"],
+    ["decoding.py"],
+    ["character_model.py"],
+    ["data_pipeline.py"],
+    ["fid.py"],
+)
 
 
 def main() -> int:

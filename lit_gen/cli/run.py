@@ -162,7 +162,8 @@ def run_record(cli: LitGenCLI, tested: Path, metrics: dict[str, float], seconds:
         "best": {"monitor": cli.checkpoint.monitor, "value": cli.checkpoint.best, "step": cli.checkpoint.best_step},
         "steps": trainer.global_step,
         "epochs": trainer.current_epoch,
-        "parameters": {"total": sum(networks.values()), **networks},
+        # networks may share parameters: tied weights count once
+        "parameters": {"total": sum(p.numel() for p in model.parameters() if p.requires_grad), **networks},
         "seed": cli.config.seed_everything,
         "git": git_state(),
         "versions": versions(),

@@ -17,6 +17,7 @@ BENCHMARKS = (
     ["translation.py"],
     ["decoding.py"],
     ["character_model.py"],
+    ["ngram.py"],
     ["data_pipeline.py"],
     ["fid.py"],
 )

@@ -148,9 +148,9 @@ def test_two_processes_are_one(monkeypatch) -> None:
     for world in (1, 2):
         gradient, chains = 0.0, []
         for rank in range(world):
-            for module in ("chains", "boltzmann_machine"):
-                monkeypatch.setattr(f"lit_gen.energy.{module}.world_size", lambda world=world: world)
-            monkeypatch.setattr("lit_gen.energy.chains.rank", lambda rank=rank: rank)
+            for module in ("energy.chains", "energy.boltzmann_machine", "core.sharded"):
+                monkeypatch.setattr(f"lit_gen.{module}.world_size", lambda world=world: world)
+            monkeypatch.setattr("lit_gen.core.sharded.rank", lambda rank=rank: rank)
             model = make_model(n_chains=7)
             model.on_train_start()
             rows = 4 // world

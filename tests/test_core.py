@@ -13,7 +13,7 @@ from torch import nn
 
 from lit_gen.core.checkpoint import AtomicCheckpointIO, RunCheckpoint, is_intact, newest_intact
 from lit_gen.core.ema import ExponentialMovingAverage
-from lit_gen.core.errors import DivergenceError, UsageError
+from lit_gen.core.errors import CheckpointError, DivergenceError, UsageError
 from lit_gen.core.images import ImageSpec
 from lit_gen.core.loggers import MetricsCSV, has_wandb_key
 from lit_gen.core.module import GenerativeModule, gradient_norm
@@ -128,9 +128,10 @@ class Unpicklable:
 def test_a_failed_save_leaves_the_old_checkpoint(tmp_path: Path) -> None:
     io = AtomicCheckpointIO()
     io.save_checkpoint({"step": 1}, tmp_path / "last.ckpt")
-    with pytest.raises(RuntimeError, match="disk is full"):
+    with pytest.raises(CheckpointError, match=r"disk is full; last\.ckpt before it is intact"):
         io.save_checkpoint({"step": 2, "bad": Unpicklable()}, tmp_path / "last.ckpt")
     assert torch.load(tmp_path / "last.ckpt")["step"] == 1
+    assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "text"])

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +16,12 @@ from pytorch_lightning import LightningDataModule, Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.plugins import CheckpointIO
-from pytorch_lightning.plugins.environments import SLURMEnvironment
+from pytorch_lightning.plugins.environments import (
+    ClusterEnvironment,
+    LightningEnvironment,
+    SLURMEnvironment,
+    TorchElasticEnvironment,
+)
 from pytorch_lightning.utilities import rank_zero_only
 
 from lit_gen.callbacks import SampleGrid, Throughput, progress_callback
@@ -24,6 +33,7 @@ from lit_gen.core.loggers import MetricsCSV, tensorboard_logger, wandb_logger
 from lit_gen.core.module import GenerativeModule
 from lit_gen.core.profiler import NoProfiler
 from lit_gen.core.run_dir import RunDir, experiment_name, git_state, write_atomically
+from lit_gen.core.stopping import own_signals
 from lit_gen.core.strategy import ManualDDPStrategy
 
 DEFAULT_SEED = 1
@@ -67,7 +77,7 @@ class LitGenCLI(LightningCLI):
     """
 
     def __init__(self, command: str, args: list[str], resumed: RunDir | None = None) -> None:
-        self.command, self.resumed = command, resumed
+        self.command, self.resumed, self.continued = command, resumed, False
         self.launch = launch_environment()
         self.run_dir: RunDir | None = None
         self.throughput = Throughput()
@@ -132,18 +142,35 @@ class LitGenCLI(LightningCLI):
             self.run_dir = self.resumed
             refuse_changes(yaml.safe_load(self.resumed.config.read_text()), self.complete_config())
             return
+        self.run_dir = RunDir(Path(self.config.runs_dir) / self._name() / shared_run_id(self.launch))
+        if self.run_dir.config.is_file():
+            self._continue()
+
+    def _continue(self) -> None:
+        """The launcher has started this job again: the run that it began goes on, with its own configuration.
+
+        Raises:
+            UsageError: the directory was made by another job.
+        """
+        if self.launch.restarts:
+            self.resumed, self.continued = self.run_dir, True
+            self.config = self.parser.parse_args(["--config", str(self.run_dir.config)])
+            self._set_seed()
+        elif self.launch.rank == 0:
+            raise UsageError(
+                f"{self.run_dir.path} exists and was made by another run: give --name or --runs_dir, "
+                "or continue it with --resume"
+            )
+
+    def _name(self) -> str:
+        """The experiment's name, which from now on is part of the configuration."""
         configs = [str(path) for path in self.config.config or []]
-        name = experiment_name(self.config.name, configs, self.config.model.class_path)
-        self.config.name = name
-        self.run_dir = RunDir(Path(self.config.runs_dir) / name / shared_run_id(self.launch))
+        self.config.name = experiment_name(self.config.name, configs, self.config.model.class_path)
+        return self.config.name
 
     def instantiate_classes(self) -> None:
-        try:
+        with refused_in_one_line():
             super().instantiate_classes()
-        except LitGenError:
-            raise
-        except Exception as error:  # nothing has run yet: a value of the configuration is not accepted
-            raise UsageError(shorten(str(error), 400)) from error
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = {**self._get(self.config_init, "trainer", default={}), **kwargs}
@@ -160,6 +187,7 @@ class LitGenCLI(LightningCLI):
             config["callbacks"].append(progress_callback())
             config["enable_progress_bar"] = sys.stdout.isatty()
         trainer = Trainer(**config)
+        own_signals(trainer)
         check_world_size(self.launch, trainer.world_size)
         return trainer
 
@@ -175,10 +203,19 @@ class LitGenCLI(LightningCLI):
         plugins = self._as_list(plugins)
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
             plugins.append(AtomicCheckpointIO())
-        if self.launch.launcher == "slurm":
-            # Lightning's own requeue saves wherever the signal lands, and deadlocks under DDP
-            plugins.append(SLURMEnvironment(auto_requeue=False))
+        if not any(isinstance(plugin, ClusterEnvironment) for plugin in plugins):
+            plugins.append(self._cluster_environment())
         return plugins
+
+    def _cluster_environment(self) -> ClusterEnvironment:
+        """Said outright: Lightning's own guess takes every process inside a SLURM allocation for one that srun started."""
+        if self.launch.launcher == "torchrun":
+            return TorchElasticEnvironment()
+        if self.launch.launcher == "slurm":
+            # that of the step, where it has fewer than the job
+            os.environ["SLURM_NTASKS_PER_NODE"] = str(self.launch.devices)
+            return SLURMEnvironment(auto_requeue=False)
+        return LightningEnvironment()
 
     def _callbacks(self) -> list:
         if self.command not in TRAINING_COMMANDS:
@@ -210,6 +247,48 @@ class LitGenCLI(LightningCLI):
         if value is None:
             return []
         return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+class ConfigurationOnly(LitGenCLI):
+    """Parses the words of ``lit-gen run`` and makes no Trainer and no run directory of them."""
+
+    def before_instantiate_classes(self) -> None:
+        self._name()
+
+    def instantiate_classes(self) -> None:
+        """Nothing is made."""
+
+    def _set_seed(self) -> None:
+        """The caller's random numbers stay as they are."""
+
+
+def checked_config(words: list[str], instantiate: bool = True) -> dict[str, Any]:
+    """The complete configuration of a run that is not started here.
+
+    Args:
+        words: what would stand after ``lit-gen run``.
+        instantiate: also makes the model and the data, so that values which their classes refuse are refused now.
+
+    Raises:
+        UsageError: the configuration is wrong.
+    """
+    cli = ConfigurationOnly("run", words)
+    if instantiate:
+        with refused_in_one_line():
+            cli.parser.instantiate_classes(cli.config)
+    return cli.complete_config()
+
+
+@contextmanager
+def refused_in_one_line() -> Iterator[None]:
+    """Where nothing has run yet, any error says that a value of the configuration is not accepted."""
+    try:
+        yield
+    except LitGenError:
+        raise
+    except Exception as error:
+        reason = re.search(r"Errors:\s*- (.+)", str(error))  # the first of the parser's list is the class's own
+        raise UsageError(shorten(reason[1] if reason else str(error), 400)) from error
 
 
 def refuse_changes(before: dict[str, Any], after: dict[str, Any]) -> None:

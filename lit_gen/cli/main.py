@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import sys
 from importlib import import_module
 
 from lit_gen import __version__
 from lit_gen.core.errors import LitGenError, UsageError
+from lit_gen.core.launch import check_launch, launch_environment
+from lit_gen.core.stopping import Phase, stop_request
 
 COMMANDS = {
     "run": ("lit_gen.cli.run", "train, test the best checkpoint, write result.json"),
@@ -21,6 +24,9 @@ COMMANDS = {
         "images from a run: grid, array, walk, reconstructions, completions, filters, chains",
     ),
 }
+
+TRAINING_COMMANDS = ("run", "fit")
+TRAINER_COMMANDS = (*TRAINING_COMMANDS, "validate", "test", "predict")
 
 USAGE = """usage: lit-gen COMMAND [options]
 
@@ -39,6 +45,9 @@ examples:
   lit-gen run --resume runs/vae_mnist/RUN_ID
   lit-gen sample runs/vae_mnist/RUN_ID --n 64 --out grid.png
 """
+
+
+LOST_PEER = re.compile(r"gloo.*(peer|pipe|refused)|NCCL.*(remote|abort|timeout)", re.IGNORECASE)
 
 
 def usage() -> str:
@@ -87,6 +96,10 @@ def dispatch(command: str, args: list[str]) -> int:
         close = difflib.get_close_matches(command, COMMANDS, n=1)
         hint = f"did you mean {close[0]}?" if close else f"accepted: {', '.join(COMMANDS)}"
         raise UsageError(f"unknown command {command!r}: {hint}")
+    if command in TRAINER_COMMANDS:  # before torch is imported, which takes seconds
+        if command in TRAINING_COMMANDS:
+            stop_request.watch()
+        check_launch()
     return import_module(COMMANDS[command][0]).main(command, args)
 
 
@@ -98,9 +111,13 @@ def report(error: BaseException, code: int, debug: bool) -> int:
         traceback.print_exception(error)
     text = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, KeyboardInterrupt):
-        text = "interrupted; continue with lit-gen run --resume RUN"
+        text = f"interrupted; continue with lit-gen run --resume {stop_request.run}"
+    elif LOST_PEER.search(text):
+        text = f"another process of this run died; continue with lit-gen run --resume {stop_request.run}"
     elif not isinstance(error, LitGenError):
         text = f"{type(error).__name__}: {text}" + ("" if debug else " (--debug shows the traceback)")
-    if os.environ.get("LOCAL_RANK", "0") == "0":
-        print(f"lit-gen: error: {text}", file=sys.stderr)
+    rank = launch_environment().rank
+    # what is wrong before training is wrong in every process; later each may have an error of its own
+    if rank == 0 or (stop_request.phase is not Phase.STARTING and not isinstance(error, LitGenError)):
+        print(f"lit-gen: error: {f'[rank {rank}] ' if rank else ''}{text}", file=sys.stderr)
     return code

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 import warnings
@@ -16,8 +17,9 @@ from lit_gen.cli.report import print_report
 from lit_gen.core.checkpoint import AVERAGED, RunCheckpoint, load_checkpoint, newest_intact
 from lit_gen.core.console import say
 from lit_gen.core.errors import UsageError
-from lit_gen.core.loggers import upload_best_model
+from lit_gen.core.loggers import finish_loggers, upload_best_model
 from lit_gen.core.run_dir import RunDir, git_state, versions, write_result
+from lit_gen.core.stopping import Phase, Stopped, requeue, stop_request
 
 
 def main(command: str, args: list[str]) -> int:
@@ -38,6 +40,26 @@ def main(command: str, args: list[str]) -> int:
 
 
 def run(cli: LitGenCLI) -> None:
+    """Trains, and where the run is asked to stop before its end, puts its SLURM job back into the queue.
+
+    Raises:
+        Stopped: the run was asked to stop, and nothing will continue it by itself.
+    """
+    if cli.continued and cli.run_dir.result.is_file():
+        say(f"{cli.run_dir.path} is finished: nothing is left to do for this job")
+        return
+    stop_request.run = str(cli.run_dir.path)
+    try:
+        train_and_test(cli)
+    except Stopped as stopped:
+        stop_request.phase = Phase.STOPPING
+        finish_loggers(cli.trainer)
+        # the other processes leave in silence: the first one speaks for all, and its exit code is the run's
+        if cli.trainer.is_global_zero and (stopped.signum == signal.SIGINT or not requeue()):
+            raise
+
+
+def train_and_test(cli: LitGenCLI) -> None:
     """Fits, then (for ``run``) tests the best checkpoint and writes the run record."""
     started = time.perf_counter()
     trainer, model, data, run_dir = cli.trainer, cli.model, cli.datamodule, cli.run_dir
@@ -47,6 +69,7 @@ def run(cli: LitGenCLI) -> None:
         trainer.fit(model, datamodule=data, ckpt_path=resume_from)
     except SystemExit as error:  # Lightning's way to leave after Ctrl-C
         raise KeyboardInterrupt from error
+    stop_request.finishing()
     if cli.command == "fit":
         return
     best = RunCheckpoint.to_test(run_dir.checkpoints)
@@ -204,6 +227,7 @@ def quiet_lightning() -> None:
         ".*does not have many workers.*",
         ".*number of training batches.*",
         ".*treespec, LeafSpec.*",
+        ".*`srun` command is available.*",
         ".*callbacks used to create.*",
         ".*in eval mode at the start of training.*",
     ):

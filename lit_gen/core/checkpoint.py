@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from lit_gen.core.console import say, warn
-from lit_gen.core.errors import DivergenceError, UsageError
+from lit_gen.core.distributed import Vote
+from lit_gen.core.errors import CheckpointError, DivergenceError, UsageError, first_line
 from lit_gen.core.module import GenerativeModule
+from lit_gen.core.stopping import Phase, Stopped, stop_request
 
 LAST, PREVIOUS, BEST, DIVERGED = "last.ckpt", "previous.ckpt", "best.ckpt", "last_good.ckpt"
 AVERAGED = "averaged.ckpt"
@@ -23,19 +26,35 @@ AVERAGED = "averaged.ckpt"
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint to a temporary name, flushes it to the disk and renames it: a torn file never has the final name."""
+    """Writes a checkpoint to a temporary name, flushes it to the disk and renames it: a torn file never has the final name.
+
+    Raises:
+        CheckpointError: it cannot be written, as on a full disk; what was there before is as it was.
+    """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | os.PathLike, storage_options: Any = None) -> None:
         target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(f".{target.name}.tmp")
-        with open(temporary, "wb") as file:
-            torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with open(temporary, "wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+        except (OSError, RuntimeError) as error:  # torch's own writer turns a full disk into a RuntimeError
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            before = f"{LAST} before it is intact" if is_intact(target.with_name(LAST)) else "there is none before it"
+            raise CheckpointError(f"cannot write {target}: {_first_cause(error)}; {before}") from error
         if target.name == LAST and target.exists():
             os.replace(target, target.with_name(PREVIOUS))
         os.replace(temporary, target)
+
+
+def _first_cause(error: BaseException) -> str:
+    while error.__context__ is not None:
+        error = error.__context__
+    return getattr(error, "strerror", None) or first_line(error)
 
 
 def is_intact(path: Path) -> bool:
@@ -117,6 +136,8 @@ class RunCheckpoint(Checkpoint):
         self.best_step: int | None = None
         self._saved_step = -1
         self._between_batches = False
+        self._vote: Vote | None = None
+        self._signum = 0
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best, "best_step": self.best_step}
@@ -131,13 +152,26 @@ class RunCheckpoint(Checkpoint):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._saved_step = trainer.global_step
+        self._vote = Vote()
+        self._vote.put(stop_request.signum)
+        stop_request.phase = Phase.TRAINING
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        if self.every_n_steps and trainer.global_step - self._saved_step >= self.every_n_steps:
+        self._signum = max(self._signum, self._vote.take())
+        # gradients that are being accumulated are in no checkpoint
+        stopping = self._signum and batch_idx % trainer.accumulate_grad_batches == 0
+        if stopping:
+            stop_request.phase = Phase.STOPPING
+        if stopping or (self.every_n_steps and trainer.global_step - self._saved_step >= self.every_n_steps):
             self._between_batches = True
             self._save(trainer, LAST)
             self._between_batches = False
             self._saved_step = trainer.global_step
+        if stopping:
+            raise Stopped(self._signum, stop_request.run, trainer.global_step)
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        self._vote.put(stop_request.signum)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.sanity_checking or trainer.state.fn != "fit" or self.monitor is None:
@@ -153,6 +187,12 @@ class RunCheckpoint(Checkpoint):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._save(trainer, LAST)
+        self._vote.take()
+        self._vote.put(stop_request.signum)
+        if signum := self._vote.take():
+            stop_request.phase = Phase.STOPPING
+            raise Stopped(signum, stop_request.run)
+        stop_request.phase = Phase.FINISHING
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         # All ranks raise it at the same step, and the optimizer has not stepped: the weights are the last good ones.

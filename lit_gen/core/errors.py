@@ -29,6 +29,10 @@ class DivergenceError(LitGenError):
         self.loss_name, self.step, self.value = loss_name, step, value
 
 
+class CheckpointError(LitGenError):
+    """A checkpoint cannot be written; the one before it is as it was."""
+
+
 def require(condition: bool, name: str, value: object, accepted: str) -> None:
     """Raises a UsageError that names the value and what is accepted, unless the condition holds."""
     if not condition:

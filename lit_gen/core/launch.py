@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
+import socket
+import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 from lit_gen.core.errors import UsageError
 
 _SHARED_RUN_ID = "LIT_GEN_RUN_ID"
+_INTERACTIVE = ("bash", "interactive")
+"""Names of jobs that are a shell: Lightning takes what is started in one for a process of its own."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +29,8 @@ class LaunchEnvironment:
         rank: global rank of this process.
         world_size: number of processes over all nodes.
         nodes: number of nodes.
-        job_id: identity of the job that survives a requeue, "" where there is none.
+        job_id: identity of the SLURM job (and step) that survives a requeue, "" where there is none.
+        restarts: how many times the launcher has started this job again.
     """
 
     launcher: str
@@ -30,6 +38,7 @@ class LaunchEnvironment:
     world_size: int
     nodes: int
     job_id: str = ""
+    restarts: int = 0
 
     @property
     def devices(self) -> int:
@@ -39,43 +48,124 @@ class LaunchEnvironment:
 
 def launch_environment(environ: Mapping[str, str] = os.environ) -> LaunchEnvironment:
     """Reads the launcher's variables."""
-    get = environ.get
+
+    def number(name: str, default: int) -> int:
+        return int(environ.get(name) or default)
+
+    job_id, restarts = slurm_job(environ), number("SLURM_RESTART_COUNT", 0)
     if "TORCHELASTIC_RUN_ID" in environ:
-        world, local = int(get("WORLD_SIZE", 1)), int(get("LOCAL_WORLD_SIZE", 1))
-        return LaunchEnvironment("torchrun", int(get("RANK", 0)), world, max(1, world // local))
-    if "SLURM_PROCID" in environ and get("SLURM_JOB_NAME") not in ("bash", "interactive"):
-        array, job = get("SLURM_ARRAY_JOB_ID"), get("SLURM_JOB_ID", "")
-        job_id = f"{array}_{get('SLURM_ARRAY_TASK_ID')}" if array else job
-        world, nodes = int(get("SLURM_NTASKS", 1)), int(get("SLURM_NNODES", get("SLURM_JOB_NUM_NODES", 1)))
-        return LaunchEnvironment("slurm", int(get("SLURM_PROCID", 0)), world, nodes, job_id)
-    return LaunchEnvironment("", int(get("LOCAL_RANK", 0)), 1, 1)
+        world, local = number("WORLD_SIZE", 1), number("LOCAL_WORLD_SIZE", 1)
+        restarts += number("TORCHELASTIC_RESTART_COUNT", 0)
+        return LaunchEnvironment("torchrun", number("RANK", 0), world, max(1, world // local), job_id, restarts)
+    if _started_by_srun(environ) and environ.get("SLURM_JOB_NAME") not in _INTERACTIVE:
+        if step := number("SLURM_STEP_ID", 0):
+            job_id += f"-step{step}"  # the same job may start several runs
+        world, nodes = number("SLURM_NTASKS", 1), number("SLURM_NNODES", 1)
+        return LaunchEnvironment("slurm", number("SLURM_PROCID", 0), world, nodes, job_id, restarts)
+    return LaunchEnvironment("", number("LOCAL_RANK", 0), 1, 1)
+
+
+def slurm_job(environ: Mapping[str, str] = os.environ) -> str:
+    """The SLURM job's id, with its array task, as ``scontrol`` takes it; "" outside SLURM."""
+    if array := environ.get("SLURM_ARRAY_JOB_ID"):
+        return f"{array}_{environ.get('SLURM_ARRAY_TASK_ID')}"
+    return environ.get("SLURM_JOB_ID", "")
+
+
+def _started_by_srun(environ: Mapping[str, str]) -> bool:
+    return "SLURM_STEP_ID" in environ
+
+
+def check_launch(environ: Mapping[str, str] = os.environ) -> None:
+    """Explains the ways to start a SLURM job that end in a hang or in several trainings of the same run.
+
+    Raises:
+        UsageError: naming the variable and what to do.
+    """
+    env = launch_environment(environ)
+    tasks = int(environ.get("SLURM_NTASKS") or 1)
+    if "SLURM_JOB_ID" in environ and env.launcher != "torchrun" and tasks > 1:
+        name = environ.get("SLURM_JOB_NAME")
+        if not _started_by_srun(environ):
+            raise UsageError(
+                f"the SLURM job has {tasks} tasks, but this process was not started by srun and would wait for the others "
+                "for ever: write srun lit-gen run ..."
+            )
+        if name in _INTERACTIVE:
+            raise UsageError(
+                f"the SLURM job is called {name!r}, as a shell is, and its {tasks} tasks would train {tasks} times: "
+                "give it another name, srun --job-name=NAME"
+            )
+        if "SLURM_NTASKS_PER_NODE" not in environ:
+            raise UsageError(
+                f"--ntasks={tasks} leaves open how many processes a node has: "
+                f"give --ntasks-per-node={tasks // env.nodes} (and --nodes={env.nodes})"
+            )
+    if env.world_size % env.nodes:
+        raise UsageError(f"{env.world_size} processes on {env.nodes} nodes: each node needs as many as the others")
+    if env.world_size > 1 and env.launcher:
+        check_resolvable(environ.get("MASTER_ADDR") or first_host(environ.get("SLURM_NODELIST", "127.0.0.1")))
+
+
+def first_host(nodes: str) -> str:
+    """The first name of SLURM's list: node3 of ``node[3-7,9],other``."""
+    return "".join(part or "" for part in re.match(r"([^\[,]*)(?:\[(\d+)[^\]]*\]([^,]*))?", nodes).groups())
+
+
+def check_resolvable(host: str, seconds: float = 5.0) -> None:
+    """Looks a host's name up, for as long as ``seconds``.
+
+    Raises:
+        UsageError: the name means nothing here.
+    """
+    found: list[Any] = []
+
+    def look_up() -> None:
+        with suppress(OSError):
+            found.append(socket.getaddrinfo(host, None))
+
+    thread = threading.Thread(target=look_up, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if not found:
+        raise UsageError(
+            f"the master address {host!r} cannot be resolved on {socket.gethostname()}: "
+            "set MASTER_ADDR to an address of the first node that every node can reach"
+        )
 
 
 def shared_run_id(env: LaunchEnvironment) -> str:
     """A run id that all processes of this launch agree on.
 
-    A SLURM job's id (with its array task) names the run, so that a requeued job finds its own directory. Else the first
-    process draws one: processes started by Lightning inherit it, those of torchrun ask the launcher's store.
+    An agent of W&B names the run it starts. A SLURM job's id (with its array task) names its run, so that a requeued job
+    finds its own directory. Else the first process draws one: processes started by Lightning inherit it, those of torchrun
+    ask the launcher's store, where it survives a restart.
     """
-    if env.job_id:
-        return f"slurm-{env.job_id}"
+    if os.environ.get("WANDB_SWEEP_ID") and os.environ.get("WANDB_RUN_ID"):
+        return os.environ["WANDB_RUN_ID"]
     if known := os.environ.get(_SHARED_RUN_ID):
         return known
-    run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+    if env.job_id:
+        return f"slurm-{env.job_id}"
+    run_id = fresh_run_id()
     if env.launcher == "torchrun" and env.world_size > 1:
         run_id = _agree(env, run_id)
     os.environ[_SHARED_RUN_ID] = run_id
     return run_id
 
 
+def fresh_run_id() -> str:
+    """The time and six random digits."""
+    return f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+
+
 def _agree(env: LaunchEnvironment, run_id: str) -> str:
     from torch.distributed import TCPStore
 
-    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     store = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
-    key = f"lit_gen/run_id/{attempt}"
+    key = "lit_gen/run_id"
     if env.rank == 0:
-        store.set(key, run_id)
+        run_id = store.compare_set(key, "", run_id).decode()  # a restart keeps the first one's
     return store.get(key).decode()
 
 

@@ -131,6 +131,14 @@ def upload_best_model(trainer: Trainer, path: Path) -> None:
             logger.experiment.log_artifact(artifact, aliases=["best"])
 
 
+def finish_loggers(trainer: Trainer) -> None:
+    """Ends the W&B run of a process that is about to leave, so that all of it is on the disk."""
+    if trainer.is_global_zero and any(isinstance(logger, WandbLogger) for logger in trainer.loggers):
+        import wandb
+
+        wandb.finish(quiet=True)
+
+
 def tensorboard_logger(run: RunDir) -> TensorBoardLogger:
     """TensorBoard logging of a run, into its ``tensorboard/``.
 

@@ -12,6 +12,8 @@ help: ## list the targets
 $(BIN)/.installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@# W&B's validation of sweep files; it asks for numpy 1 and works with numpy 2
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps 'sweeps>=0.3'
 	touch $@
 
 venv: $(BIN)/.installed ## make the environment alone (.venv)

@@ -6,11 +6,17 @@ import difflib
 import os
 import re
 import sys
+import time
+from contextlib import suppress
 from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import yaml
 
 from lit_gen import __version__
 from lit_gen.core.errors import LitGenError, UsageError
-from lit_gen.core.launch import check_launch, launch_environment
+from lit_gen.core.launch import check_launch, fill_trainer_arguments, launch_environment, process_rank
 from lit_gen.core.stopping import Phase, stop_request
 
 COMMANDS = {
@@ -23,6 +29,8 @@ COMMANDS = {
         "lit_gen.cli.sample",
         "images from a run: grid, array, walk, reconstructions, completions, filters, chains",
     ),
+    "submit": ("lit_gen.cli.submit", "a run as a SLURM job: its script is written, shown and submitted"),
+    "sweep": ("lit_gen.cli.sweep", "a W&B sweep file without internet, on any number of workers"),
 }
 
 TRAINING_COMMANDS = ("run", "fit")
@@ -48,6 +56,10 @@ examples:
 
 
 LOST_PEER = re.compile(r"gloo.*(peer|pipe|refused)|NCCL.*(remote|abort|timeout)", re.IGNORECASE)
+
+
+SILENT_SECONDS = 2.0
+"""What a process that leaves its error to the first one waits: a launcher stops them all as soon as one has left."""
 
 
 def usage() -> str:
@@ -100,7 +112,28 @@ def dispatch(command: str, args: list[str]) -> int:
         if command in TRAINING_COMMANDS:
             stop_request.watch()
         check_launch()
+        check_devices(args)
     return import_module(COMMANDS[command][0]).main(command, args)
+
+
+def check_devices(args: list[str]) -> None:
+    """Compares the devices and nodes of the command with the launcher's; the parser does it again, many seconds later.
+
+    Raises:
+        UsageError: they differ.
+    """
+    env = launch_environment()
+    if not env.launcher:
+        return
+    asked: dict[str, Any] = {"devices": "auto", "num_nodes": 1}
+    for word, after in zip(args, [*args[1:], ""]):
+        option, _, value = word.partition("=")
+        with suppress(OSError, yaml.YAMLError, AttributeError, TypeError):  # the parser will say what is wrong
+            if option in ("-c", "--config"):
+                asked |= yaml.safe_load(Path(value or after).read_text()).get("trainer", {})
+            elif option in ("--trainer.devices", "--trainer.num_nodes"):
+                asked[option.rpartition(".")[2]] = yaml.safe_load(value or after)
+    fill_trainer_arguments(env, asked["devices"], asked["num_nodes"])
 
 
 def report(error: BaseException, code: int, debug: bool) -> int:
@@ -116,8 +149,10 @@ def report(error: BaseException, code: int, debug: bool) -> int:
         text = f"another process of this run died; continue with lit-gen run --resume {stop_request.run}"
     elif not isinstance(error, LitGenError):
         text = f"{type(error).__name__}: {text}" + ("" if debug else " (--debug shows the traceback)")
-    rank = launch_environment().rank
+    rank = process_rank()
     # what is wrong before training is wrong in every process; later each may have an error of its own
     if rank == 0 or (stop_request.phase is not Phase.STARTING and not isinstance(error, LitGenError)):
-        print(f"lit-gen: error: {f'[rank {rank}] ' if rank else ''}{text}", file=sys.stderr)
+        print(f"lit-gen: error: {f'[rank {rank}] ' if rank else ''}{text}", file=sys.stderr, flush=True)
+    else:
+        time.sleep(SILENT_SECONDS)
     return code

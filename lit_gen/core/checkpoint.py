@@ -15,7 +15,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from lit_gen.core.console import say, warn
-from lit_gen.core.distributed import Vote
+from lit_gen.core.distributed import Vote, from_rank_zero
 from lit_gen.core.errors import CheckpointError, DivergenceError, UsageError, first_line
 from lit_gen.core.module import GenerativeModule
 from lit_gen.core.stopping import Phase, Stopped, stop_request
@@ -32,7 +32,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         CheckpointError: it cannot be written, as on a full disk; what was there before is as it was.
     """
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | os.PathLike, storage_options: Any = None) -> None:
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | os.PathLike, storage_options: list[CheckpointError] | None = None
+    ) -> None:
+        """Writes ``checkpoint``; an error goes into the list where there is one, for a caller whom other processes await."""
         target = Path(path)
         temporary = target.with_name(f".{target.name}.tmp")
         try:
@@ -45,7 +48,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
             before = f"{LAST} before it is intact" if is_intact(target.with_name(LAST)) else "there is none before it"
-            raise CheckpointError(f"cannot write {target}: {_first_cause(error)}; {before}") from error
+            failure = CheckpointError(f"cannot write {target}: {_first_cause(error)}; {before}")
+            if storage_options is None:
+                raise failure from error
+            storage_options.append(failure)
+            return
         if target.name == LAST and target.exists():
             os.replace(target, target.with_name(PREVIOUS))
         os.replace(temporary, target)
@@ -203,7 +210,20 @@ class RunCheckpoint(Checkpoint):
     # ---------------------------------------------------------------- what
 
     def _save(self, trainer: Trainer, name: str) -> None:
-        trainer.save_checkpoint(self.folder(trainer) / name)
+        """Saves on all processes alike.
+
+        Raises:
+            CheckpointError: on all of them, where the first cannot write.
+        """
+        failures: list[CheckpointError] = []
+
+        def look() -> None:
+            if failures:
+                raise failures[0]
+
+        atomic = isinstance(trainer.strategy.checkpoint_io, AtomicCheckpointIO)
+        trainer.save_checkpoint(self.folder(trainer) / name, storage_options=failures if atomic else None)
+        from_rank_zero(look)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         checkpoint["log_rows"] = next((log.rows for log in trainer.loggers if hasattr(log, "rows")), None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import torch
@@ -35,6 +35,13 @@ def mean_over_processes(value: Tensor) -> Tensor:
     total = value.clone()
     dist.all_reduce(total)
     return total / world_size()
+
+
+def share_from_rank_zero(tensors: Iterable[Tensor]) -> None:
+    """Gives every process the first one's values, in place."""
+    if world_size() > 1:
+        for tensor in tensors:
+            dist.broadcast(tensor, src=0)
 
 
 class Vote:

@@ -65,6 +65,12 @@ def launch_environment(environ: Mapping[str, str] = os.environ) -> LaunchEnviron
     return LaunchEnvironment("", number("LOCAL_RANK", 0), 1, 1)
 
 
+def process_rank(environ: Mapping[str, str] = os.environ) -> int:
+    """Which of the processes started together this one is, as far as anyone says, however wrongly they were started."""
+    ranks = (int(environ.get(name) or 0) for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"))
+    return next(filter(None, ranks), 0)
+
+
 def slurm_job(environ: Mapping[str, str] = os.environ) -> str:
     """The SLURM job's id, with its array task, as ``scontrol`` takes it; "" outside SLURM."""
     if array := environ.get("SLURM_ARRAY_JOB_ID"):

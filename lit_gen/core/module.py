@@ -12,6 +12,7 @@ import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 
+from lit_gen.core.distributed import share_from_rank_zero
 from lit_gen.core.errors import DivergenceError, UsageError
 from lit_gen.core.images import ImageBatch, ImageSpec
 from lit_gen.core.random import RowNoise, derive_seed, run_seed
@@ -105,6 +106,11 @@ class GenerativeModule(LightningModule):
             self.build(spec)
         elif self.spec != spec:
             raise UsageError(f"the checkpoint's model was built for {spec}, this one for {self.spec}")
+
+    def on_validation_model_eval(self) -> None:
+        # Batch norm has statistics of its own in each process; a checkpoint holds the first one's, and they are validated.
+        super().on_validation_model_eval()
+        share_from_rank_zero(self.buffers())
 
     # ---------------------------------------------------------------- sampling
 

@@ -151,8 +151,10 @@ def fake_scontrol(folder: Path, text: str) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("text", "answer"),
     [
-        ('[ "$1" = show ] && echo JobState=RUNNING; exit 0', None),
-        ('[ "$1" = show ] && echo JobState=CANCELLED; exit 0', "it was cancelled"),
+        ('[ "$1" = show ] && echo JobState=RUNNING Restarts=0; exit 0', None),
+        ('[ "$1" = show ] && echo JobState=COMPLETING Reason=TimeLimit Restarts=0; exit 0', None),
+        ('[ "$1" = show ] && echo JobState=COMPLETING Reason=None Restarts=1 && exit 0; exit 1', None),
+        ('[ "$1" = show ] && echo JobState=COMPLETING Reason=None Restarts=0; exit 0', "it was cancelled"),
         (
             '[ "$1" = show ] && exit 0; echo "Requested operation is presently disabled" >&2; exit 1',
             "presently disabled",

@@ -9,6 +9,7 @@ save and synchronise wherever the signal lands, and deadlock.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -109,20 +110,28 @@ def requeue() -> bool:
     if shutil.which("scontrol") is None:
         return _not_requeued(job, "there is no scontrol here (a container?)")
     try:
-        shown = _scontrol("show", "job", "-o", job).stdout
-        if "JobState=CANCELLED" in shown:
+        shown = dict(re.findall(r"(\w+)=(\S*)", _scontrol("show", "job", "-o", job).stdout))
+        if int(shown.get("Restarts") or 0) > int(os.environ.get("SLURM_RESTART_COUNT") or 0):
+            return _requeued(job)  # by whoever sent the signal
+        # a job that is being ended is "completing", whatever the cause
+        ending = shown.get("JobState") in ("COMPLETING", "CANCELLED")
+        if ending and shown.get("Reason") not in ("TimeLimit", "Preempted"):
             return _not_requeued(job, "it was cancelled")
         answer = _scontrol("requeue", job)
     except (OSError, subprocess.SubprocessError) as error:
         return _not_requeued(job, first_line(error))
     if answer.returncode:
         return _not_requeued(job, " ".join(answer.stderr.split()) or f"scontrol exited with {answer.returncode}")
-    print(f"job {job} is requeued and will continue from its checkpoint", flush=True)
-    return True
+    return _requeued(job)
 
 
 def _scontrol(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["scontrol", *words], capture_output=True, text=True, timeout=60)
+
+
+def _requeued(job: str) -> bool:
+    print(f"job {job} is requeued and will continue from its checkpoint", flush=True)
+    return True
 
 
 def _not_requeued(job: str, reason: str) -> bool:

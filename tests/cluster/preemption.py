@@ -20,10 +20,10 @@ from pathlib import Path
 import yaml
 
 from tests.cluster.jobs import (
+    NODES,
     completed,
     finished,
     is_started,
-    job_state,
     log,
     logged_updates_of,
     shown,
@@ -33,7 +33,10 @@ from tests.cluster.jobs import (
 from tests.conftest import differing_weights
 from tests.test_resume import experiment, rows, state
 
-EPOCHS = {"vae": 25, "gan": 12, "rbm": 25, "seq2seq": 12}
+EPOCHS = {"vae": 60, "gan": 24, "rbm": 60, "seq2seq": 24}
+
+
+LIMIT = "time limit"
 
 
 @dataclass
@@ -42,9 +45,9 @@ class Signalled:
 
     family: str
     signal: str
-    seconds: float
-    updates: int
-    outcome: str
+    seconds: float | None = None
+    updates: int | None = None
+    outcome: str = ""
 
 
 def config_of(family: str, folder: Path) -> Path:
@@ -74,58 +77,61 @@ def preempt(family: str, folder: Path, signals: list[str], longest: float = 18.0
     Args:
         family: of ``tests.test_resume.FAMILIES``.
         folder: for configs, logs and runs.
-        signals: names for ``scancel --signal``, in order.
+        signals: names for ``scancel --signal``, in order; :data:`LIMIT` is a job with a real time limit of a minute.
         longest: seconds after a start within which the moment is drawn; imports and setting up are among them.
     """
     config = config_of(family, folder)
     straight = completed(folder, submit(folder, "--config", str(config), "--name", "straight"))
-    draw, done, job, sent = random.SystemRandom(), [], "", 0
-    while sent < len(signals):
-        if not job:
-            job, restarts, of_job = submit(folder, "--config", str(config)), 0, []
-        wait_for(lambda job=job, n=restarts: finished(job) or is_started(job, n), f"start {restarts} of job {job}")
-        pause = draw.uniform(1.0, longest)
-        time.sleep(pause)
-        if not finished(job) and job_state(job) == "RUNNING":
-            name, sent = signals[sent], sent + 1
-            subprocess.run(["scancel", f"--signal={name}", job], check=True, timeout=60)
-            updates = max((logged_updates_of(run) for run in folder.glob(f"runs/*/slurm-{job}")), default=0)
-            of_job.append(Signalled(family, name, pause, updates, "hangs"))
-            wait_for(lambda job=job, n=restarts: finished(job) or int(shown(job, "Restarts")) > n, f"answer of {job}")
-            restarts += 1
-        if finished(job):
-            check_same(family, completed(folder, job), straight)
-            done += [close(entry, folder, job, i) for i, entry in enumerate(of_job)]
-            job = ""
-    if job:
+    waiting, done = list(signals), []
+    while waiting:
+        limit = ("--time=1", "--signal=USR1@30") if waiting[0] == LIMIT else ()
+        job = submit(folder, "--config", str(config), options=(*NODES, *limit))
+        sent = [Signalled(family, waiting.pop(0))] if limit else send(job, family, folder, waiting, longest)
         check_same(family, completed(folder, job), straight)
-        done += [close(entry, folder, job, i) for i, entry in enumerate(of_job)]
+        for index, entry in enumerate(sent):
+            entry.outcome = outcome(folder, job, index)
+        done += sent
     return done
 
 
-def close(entry: Signalled, folder: Path, job: str, index: int) -> Signalled:
-    """Fills in from the log what the signal led to, once the job has ended as it should."""
+def send(job: str, family: str, folder: Path, waiting: list[str], longest: float) -> list[Signalled]:
+    """Takes signals from those waiting and sends them to the job, as long as there are any and it runs."""
+    sent: list[Signalled] = []
+    while waiting and waiting[0] != LIMIT:
+        wait_for(lambda: finished(job) or is_started(job, len(sent)), f"start {len(sent)} of job {job}")
+        pause = random.SystemRandom().uniform(1.0, longest)
+        time.sleep(pause)
+        if subprocess.run(["scancel", f"--signal={waiting[0]}", job], capture_output=True, timeout=60).returncode:
+            break  # it ended before
+        updates = max((logged_updates_of(run) for run in folder.glob(f"runs/*/slurm-{job}")), default=0)
+        sent.append(Signalled(family, waiting.pop(0), pause, updates))
+        wait_for(lambda: finished(job) or int(shown(job, "Restarts")) >= len(sent), f"answer of {job}")
+    return sent
+
+
+def outcome(folder: Path, job: str, index: int) -> str:
+    """What the log of an ended job says of its signal number ``index``."""
     resumed = re.findall(r"resuming from \S+ at step (\d+)|(no intact checkpoint yet)", log(folder, job))
-    restarted = int(shown(job, "Restarts")) > index
-    entry.outcome = "after the end: nothing to do"
-    if restarted and index < len(resumed):
-        step = resumed[index][0]
-        entry.outcome = f"resumed at {step}" if step else "started again"
-    return entry
+    if index >= int(shown(job, "Restarts")):
+        return "came after the end"
+    return f"resumed at update {resumed[index][0]}" if resumed[index][0] else "began again"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--signals", type=int, default=10, help="for each family, half of them USR1, half TERM")
+    text = "for each family; half of them USR1, the others TERM, the last a time limit"
+    parser.add_argument("--signals", type=int, default=10, help=text)
     parser.add_argument("--families", nargs="+", default=list(EPOCHS))
     args = parser.parse_args()
     print("| family | signal | seconds after the start | rows logged | outcome |\n|---|---|---|---|---|", flush=True)
     half = args.signals // 2
     for family in args.families:
         with tempfile.TemporaryDirectory() as folder:
-            for entry in preempt(family, Path(folder), ["USR1"] * half + ["TERM"] * (args.signals - half)):
-                cells = (entry.family, entry.signal, f"{entry.seconds:.1f}", entry.updates, entry.outcome)
-                print("| " + " | ".join(map(str, cells)) + " |", flush=True)
+            for entry in preempt(
+                family, Path(folder), ["USR1"] * half + ["TERM"] * (args.signals - half - 1) + [LIMIT]
+            ):
+                moment = ("", "") if entry.seconds is None else (f"{entry.seconds:.1f}", entry.updates)
+                print(f"| {entry.family} | {entry.signal} | {moment[0]} | {moment[1]} | {entry.outcome} |", flush=True)
         print(f"{family}: all equal to the uninterrupted run, bit for bit", file=sys.stderr)
 
 

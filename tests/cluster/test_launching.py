@@ -143,6 +143,19 @@ def test_a_dead_rank_stops_the_job_and_the_requeued_one_goes_on(tmp_path: Path) 
         subprocess.run(["scancel", job], timeout=60)
 
 
+@needs_slurm
+def test_a_cancelled_job_saves_and_does_not_come_back(tmp_path: Path) -> None:
+    job = submit(tmp_path, "--config", str(config_of("vae", tmp_path)), "--checkpoint.every_n_steps", "0")
+    wait_for(
+        lambda: any(logged_updates_of(run) > 20 for run in tmp_path.glob("runs/*/*")), "twenty updates", seconds=120
+    )
+    subprocess.run(["scancel", job], check=True, timeout=60)
+    wait_for(lambda: finished(job), "end of the cancelled job", seconds=60)
+    assert job_state(job) == "CANCELLED"
+    assert "not requeued: it was cancelled" in log(tmp_path, job)
+    assert (run_of(tmp_path, job) / "checkpoints" / "last.ckpt").is_file()
+
+
 def processes_of(job: str) -> list[int]:
     """The trainings of a job; every node of the test cluster is this machine."""
     return [

@@ -5,19 +5,13 @@ from __future__ import annotations
 import argparse
 import math
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from lit_gen.cli import text
+from lit_gen.cli.arguments import OneLineParser
 from lit_gen.core.errors import UsageError, require
 
 CHUNK = 256  # images drawn at once: memory does not grow with --n
-
-
-class OneLineParser(argparse.ArgumentParser):
-    """Reports a mistake as a :class:`UsageError` instead of printing the usage."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message} (lit-gen sample --help lists the options)")
 
 
 def make_parser() -> OneLineParser:

@@ -10,9 +10,10 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import lit_gen
+from lit_gen.cli.arguments import OneLineParser, positive
 from lit_gen.cli.job_script import JobScript, seconds_of
 from lit_gen.core.errors import LitGenError, UsageError, require
 
@@ -82,14 +83,9 @@ def main(command: str, args: list[str]) -> int:
 # ---------------------------------------------------------------- options
 
 
-class Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message.removeprefix('argument ')} (lit-gen submit --help)")
-
-
 def build_parser() -> argparse.ArgumentParser:
     """The options of ``lit-gen submit``."""
-    parser = Parser(
+    parser = OneLineParser(
         prog="lit-gen submit", usage="lit-gen submit [options] [words of lit-gen run]", epilog=EPILOG, allow_abbrev=False,
         description="Submits a run to SLURM.", formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
@@ -111,13 +107,6 @@ def build_parser() -> argparse.ArgumentParser:
         help='a line of shell before the run, such as "module load cuda"; may be repeated')  # fmt: skip
     add("--dry-run", action="store_true", help="write and show the script, submit nothing")
     return parser
-
-
-def positive(text: str) -> int:
-    """An integer of 1 or more."""
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}; accepted: an integer of 1 or more")
-    return int(text)
 
 
 def memory(text: str) -> str:

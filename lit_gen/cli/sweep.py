@@ -10,8 +10,9 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
+from lit_gen.cli.arguments import OneLineParser, positive
 from lit_gen.core.errors import LitGenError, UsageError
 from lit_gen.sweeps.file import Sweep, read_sweep
 
@@ -35,13 +36,6 @@ examples:
 """
 
 
-class OneLineParser(argparse.ArgumentParser):
-    """Reports a mistake as a :class:`UsageError` instead of printing the usage."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message} (lit-gen sweep --help lists the options)")
-
-
 def make_parser() -> OneLineParser:
     """The options of ``lit-gen sweep``."""
     parser = OneLineParser(
@@ -60,13 +54,6 @@ def make_parser() -> OneLineParser:
     parser.add_argument("--dry-run", action="store_true", help="print the commands of the first trials, run nothing")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     return parser
-
-
-def positive(text: str) -> int:
-    """An integer of 1 or more, for argparse."""
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}; accepted: an integer of 1 or more")
-    return int(text)
 
 
 def main(command: str, args: list[str]) -> int:

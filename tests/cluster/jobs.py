@@ -1,24 +1,30 @@
-"""Jobs on a real SLURM cluster: submitting, waiting, looking."""
+"""Jobs on a real SLURM cluster: submitted, waited for, looked at, shown where they fail."""
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
-from tests.conftest import ROOT, process_environment
+from tests.conftest import ROOT, process_environment, small
 
-SCRIPT = ROOT / "slurm" / "train.sbatch"
-NODES = ("--nodes=2", "--ntasks-per-node=1", "--cpus-per-task=1")
+SCRIPTS = ROOT / "slurm"
+TWO_NODES = ("--nodes=2", "--ntasks-per-node=1")
+RUNNING = ("PENDING", "RUNNING", "COMPLETING", "REQUEUED", "CONFIGURING")
 LONGEST = 600.0
 """Seconds after which a job is taken for hanging."""
+ENTRY_POINTS = {"lit-gen": "lit_gen.cli.main", "torchrun": "torch.distributed.run"}
 
 
 @cache
@@ -39,62 +45,98 @@ def why_no_slurm() -> str:
 needs_slurm = pytest.mark.skipif(bool(why_no_slurm()), reason=why_no_slurm())
 
 
-def submit(folder: Path, *words: str, options: tuple[str, ...] = NODES, script: Path = SCRIPT) -> str:
-    """Submits a job that runs in ``folder``; returns its id."""
-    path = f"{Path(sys.executable).parent}:{process_environment()['PATH']}"
-    done = subprocess.run(
-        ["sbatch", "--parsable", "--mem=100", *options, str(script), *words],
-        cwd=folder, env=process_environment(PATH=path), capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip().split(";")[0]
+@dataclass
+class Cluster:
+    """SLURM, as seen from one folder.
+
+    Args:
+        folder: where jobs are submitted and run.
+        environment: of sbatch, and so of the jobs.
+        jobs: all that were submitted.
+    """
+
+    folder: Path
+    environment: dict[str, str]
+    jobs: list[str] = field(default_factory=list)
+
+    @classmethod
+    def at(cls, folder: Path) -> "Cluster":
+        """A folder with lit-gen in its .venv/, and nowhere else on the jobs' PATH, as the scripts promise to find it."""
+        for name, module in ENTRY_POINTS.items():
+            program = folder / ".venv" / "bin" / name
+            program.parent.mkdir(parents=True, exist_ok=True)
+            program.write_text(f"#!{sys.executable}\nimport sys\nfrom {module} import main\nsys.exit(main())\n")
+            program.chmod(0o755)
+        elsewhere = [part for part in os.environ["PATH"].split(os.pathsep) if not Path(part, "lit-gen").exists()]
+        return cls(folder, process_environment(PATH=os.pathsep.join(elsewhere)))
+
+    def submit(self, script: str | Path, *words: object, options: tuple[str, ...] = ()) -> str:
+        """Submits a script of ``slurm/`` (or any other) and returns the job's id."""
+        done = subprocess.run(
+            ["sbatch", "--parsable", "--mem=100", "--cpus-per-task=1", *options, str(SCRIPTS / script), *map(str, words)],
+            cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        self.jobs.append(done.stdout.strip().split(";")[0])
+        return self.jobs[-1]
+
+    def shown(self, job: str, name: str) -> list[str]:
+        """What ``scontrol show job`` has under a name: for each task of an array, or for the one job."""
+        words = ["scontrol", "show", "job", "-o", job]
+        text = subprocess.run(words, capture_output=True, text=True, timeout=60).stdout
+        return re.findall(rf"\b{name}=(\S+)", text)
+
+    def state(self, job: str) -> str:
+        """State of a job that is no array."""
+        return (self.shown(job, "JobState") or ["unknown"])[0]
+
+    def restarts(self, job: str) -> int:
+        return int((self.shown(job, "Restarts") or ["0"])[0])
+
+    def finished(self, job: str) -> bool:
+        """Whether the job, or every task of the array, has ended."""
+        return set(self.shown(job, "JobState")).isdisjoint(RUNNING)
+
+    def completed(self, *jobs: str) -> None:
+        """Waits until all jobs have ended, and shows the logs of one that has not ended well."""
+        for job in jobs:
+            wait_for(lambda job=job: self.finished(job), f"end of job {job}", lambda job=job: self.log(job))
+            states = set(self.shown(job, "JobState"))
+            assert states == {"COMPLETED"}, f"job {job}: {states}\n{self.log(job)}"
+
+    def run_of(self, job: str) -> Path:
+        """The run directory of a job."""
+        (run,) = self.folder.glob(f"runs/*/slurm-{job}")
+        return run
+
+    def updates(self, job: str) -> int:
+        """Rows that the job's run has logged so far."""
+        files = list(self.folder.glob(f"runs/*/slurm-{job}/metrics.csv"))
+        return max(0, len(files[0].read_bytes().splitlines()) - 1) if files else 0
+
+    def log(self, job: str) -> str:
+        """What a job, or all tasks of an array, have printed."""
+        return "".join(file.read_text() for file in sorted(self.folder.rglob(f"slurm-{job}*.out")))
+
+    def cancel(self) -> None:
+        """Ends what is left."""
+        if self.jobs:
+            subprocess.run(["scancel", *self.jobs], capture_output=True, timeout=60)
 
 
-def shown(job: str, field: str) -> str:
-    """A field of ``scontrol show job``."""
-    text = subprocess.run(["scontrol", "show", "job", "-o", job], capture_output=True, text=True, timeout=60).stdout
-    found = re.search(rf"\b{field}=(\S+)", text)
-    return found[1] if found else ""
-
-
-def job_state(job: str) -> str:
-    return shown(job, "JobState")
-
-
-def wait_for(condition: Callable[[], bool], what: str, seconds: float = LONGEST) -> None:
-    """Polls until the condition holds."""
+def wait_for(condition: Callable[[], bool], what: str, log: Callable[[], str] = str, seconds: float = LONGEST) -> None:
+    """Polls until the condition holds; shows the log where it does not."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, f"{what}: not within {seconds:.0f} s"
-        time.sleep(0.2)
+        assert time.monotonic() < deadline, f"{what}: not within {seconds:.0f} s\n{log()}"
+        time.sleep(0.3)
 
 
-def finished(job: str) -> bool:
-    return job_state(job) not in ("PENDING", "RUNNING", "COMPLETING", "REQUEUED", "")
-
-
-def log(folder: Path, job: str) -> str:
-    return "".join(file.read_text() for file in sorted(folder.glob(f"*{job}*.out")))
-
-
-def run_of(folder: Path, job: str) -> Path:
-    (run,) = folder.glob(f"runs/*/slurm-{job}")
-    return run
-
-
-def completed(folder: Path, job: str) -> Path:
-    """Waits for the job's end; returns its run directory."""
-    wait_for(lambda: finished(job), f"end of job {job}")
-    assert job_state(job) == "COMPLETED", f"{job_state(job)}\n{log(folder, job)}"
-    run = run_of(folder, job)
-    assert (run / "result.json").is_file()
-    return run
-
-
-def is_started(job: str, restarts: int) -> bool:
-    return job_state(job) == "RUNNING" and int(shown(job, "Restarts") or 0) >= restarts
-
-
-def logged_updates_of(run: Path) -> int:
-    file = run / "metrics.csv"
-    return max(0, len(file.read_bytes().splitlines()) - 1) if file.is_file() else 0
+def write_config(folder: Path, config: str, **trainer: Any) -> str:
+    """A shipped config made small, with devices and nodes left to the launcher; returns the file's name."""
+    settings = small(ROOT / "configs" / config, **trainer)
+    settings["trainer"].pop("devices")
+    settings["data"]["init_args"]["image_size"] = 16
+    name = Path(config).name
+    (folder / name).write_text(yaml.safe_dump(settings))
+    return name

@@ -19,23 +19,11 @@ from pathlib import Path
 
 import yaml
 
-from tests.cluster.jobs import (
-    NODES,
-    completed,
-    finished,
-    is_started,
-    log,
-    logged_updates_of,
-    shown,
-    submit,
-    wait_for,
-)
+from tests.cluster.jobs import TWO_NODES, Cluster, wait_for
 from tests.conftest import differing_weights
 from tests.test_resume import experiment, rows, state
 
 EPOCHS = {"vae": 60, "gan": 24, "rbm": 60, "seq2seq": 24}
-
-
 LIMIT = "time limit"
 
 
@@ -60,7 +48,7 @@ def config_of(family: str, folder: Path) -> Path:
     return file
 
 
-def check_same(family: str, run: Path, straight: Path) -> None:
+def check_same(run: Path, straight: Path) -> None:
     """Weights bitwise equal, no row of metrics.csv missing or doubled, and the values of training the same."""
     assert differing_weights(state(run), state(straight)) == []
     mine, theirs = rows(run), rows(straight)
@@ -71,48 +59,52 @@ def check_same(family: str, run: Path, straight: Path) -> None:
         }
 
 
-def preempt(family: str, folder: Path, signals: list[str], longest: float = 18.0) -> list[Signalled]:
+def preempt(family: str, cluster: Cluster, signals: list[str], longest: float = 18.0) -> list[Signalled]:
     """Signals runs of one family, a new one when the last has ended, each at a random moment after it (re)started.
 
     Args:
         family: of ``tests.test_resume.FAMILIES``.
-        folder: for configs, logs and runs.
+        cluster: where.
         signals: names for ``scancel --signal``, in order; :data:`LIMIT` is a job with a real time limit of a minute.
         longest: seconds after a start within which the moment is drawn; imports and setting up are among them.
     """
-    config = config_of(family, folder)
-    straight = completed(folder, submit(folder, "--config", str(config), "--name", "straight"))
+    config = config_of(family, cluster.folder)
+    straight = cluster.submit("train.sbatch", "--config", config, "--name", "straight", options=TWO_NODES)
+    cluster.completed(straight)
     waiting, done = list(signals), []
     while waiting:
-        limit = ("--time=1", "--signal=USR1@30") if waiting[0] == LIMIT else ()
-        job = submit(folder, "--config", str(config), options=(*NODES, *limit))
-        sent = [Signalled(family, waiting.pop(0))] if limit else send(job, family, folder, waiting, longest)
-        check_same(family, completed(folder, job), straight)
+        limit = ("--time=1", "--signal=USR1@20") if waiting[0] == LIMIT else ()
+        job = cluster.submit("train.sbatch", "--config", config, options=(*TWO_NODES, *limit))
+        sent = [Signalled(family, waiting.pop(0))] if limit else send(job, family, cluster, waiting, longest)
+        cluster.completed(job)
+        check_same(cluster.run_of(job), cluster.run_of(straight))
         for index, entry in enumerate(sent):
-            entry.outcome = outcome(folder, job, index)
+            entry.outcome = outcome(cluster, job, index)
         done += sent
     return done
 
 
-def send(job: str, family: str, folder: Path, waiting: list[str], longest: float) -> list[Signalled]:
+def send(job: str, family: str, cluster: Cluster, waiting: list[str], longest: float) -> list[Signalled]:
     """Takes signals from those waiting and sends them to the job, as long as there are any and it runs."""
     sent: list[Signalled] = []
+
+    def again() -> bool:
+        return cluster.finished(job) or (cluster.state(job) == "RUNNING" and cluster.restarts(job) == len(sent))
+
     while waiting and waiting[0] != LIMIT:
-        wait_for(lambda: finished(job) or is_started(job, len(sent)), f"start {len(sent)} of job {job}")
+        wait_for(again, f"start {len(sent)} of job {job}", lambda: cluster.log(job))
         pause = random.SystemRandom().uniform(1.0, longest)
         time.sleep(pause)
         if subprocess.run(["scancel", f"--signal={waiting[0]}", job], capture_output=True, timeout=60).returncode:
             break  # it ended before
-        updates = max((logged_updates_of(run) for run in folder.glob(f"runs/*/slurm-{job}")), default=0)
-        sent.append(Signalled(family, waiting.pop(0), pause, updates))
-        wait_for(lambda: finished(job) or int(shown(job, "Restarts")) >= len(sent), f"answer of {job}")
+        sent.append(Signalled(family, waiting.pop(0), pause, cluster.updates(job)))
     return sent
 
 
-def outcome(folder: Path, job: str, index: int) -> str:
+def outcome(cluster: Cluster, job: str, index: int) -> str:
     """What the log of an ended job says of its signal number ``index``."""
-    resumed = re.findall(r"resuming from \S+ at step (\d+)|(no intact checkpoint yet)", log(folder, job))
-    if index >= int(shown(job, "Restarts")):
+    resumed = re.findall(r"resuming from \S+ at step (\d+)|(no intact checkpoint yet)", cluster.log(job))
+    if index >= cluster.restarts(job):
         return "came after the end"
     return f"resumed at update {resumed[index][0]}" if resumed[index][0] else "began again"
 
@@ -124,12 +116,11 @@ def main() -> None:
     parser.add_argument("--families", nargs="+", default=list(EPOCHS))
     args = parser.parse_args()
     print("| family | signal | seconds after the start | rows logged | outcome |\n|---|---|---|---|---|", flush=True)
-    half = args.signals // 2
+    usr1 = args.signals // 2
+    signals = ["USR1"] * usr1 + ["TERM"] * (args.signals - usr1 - 1) + [LIMIT]
     for family in args.families:
         with tempfile.TemporaryDirectory() as folder:
-            for entry in preempt(
-                family, Path(folder), ["USR1"] * half + ["TERM"] * (args.signals - half - 1) + [LIMIT]
-            ):
+            for entry in preempt(family, Cluster.at(Path(folder)), signals):
                 moment = ("", "") if entry.seconds is None else (f"{entry.seconds:.1f}", entry.updates)
                 print(f"| {entry.family} | {entry.signal} | {moment[0]} | {moment[1]} | {entry.outcome} |", flush=True)
         print(f"{family}: all equal to the uninterrupted run, bit for bit", file=sys.stderr)

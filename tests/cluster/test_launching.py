@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -11,18 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.cluster.jobs import (
-    finished,
-    job_state,
-    log,
-    logged_updates_of,
-    needs_slurm,
-    run_of,
-    shown,
-    submit,
-    wait_for,
-    why_no_slurm,
-)
+from tests.cluster.jobs import TWO_NODES, Cluster, needs_slurm, wait_for, why_no_slurm
 from tests.cluster.preemption import config_of
 from tests.conftest import ROOT, differing_weights, only_run, process_environment
 from tests.test_resume import experiment, state
@@ -117,43 +107,33 @@ def test_two_tasks_without_srun_are_one_line(tmp_path: Path) -> None:
     assert not (tmp_path / "runs").exists()
 
 
-@needs_slurm
-def test_a_dead_rank_stops_the_job_and_the_requeued_one_goes_on(tmp_path: Path) -> None:
-    job = submit(tmp_path, "--config", str(config_of("vae", tmp_path)), "--checkpoint.every_n_steps", "20")
-    try:
-        wait_for(
-            lambda: any(logged_updates_of(run) > 60 for run in tmp_path.glob("runs/*/*")), "sixty updates", seconds=120
-        )
-        victim = next(
-            pid for pid in processes_of(job) if environment_of(Path(f"/proc/{pid}")).get("SLURM_PROCID") == "1"
-        )
-        os.kill(victim, 9)
-        killed = time.monotonic()
-        wait_for(lambda: finished(job), "end after a kill", seconds=90)
-        print(f"the others stopped {time.monotonic() - killed:.1f} s after the kill")
-        assert job_state(job) == "FAILED"
-        assert shown(job, "ExitCode") != "0:0"
-        subprocess.run(["scontrol", "requeue", job], check=True, timeout=60)
-        wait_for(lambda: job_state(job) in ("PENDING", "RUNNING"), "requeue", seconds=60)
-        wait_for(lambda: finished(job), "end of the requeued job")
-        assert job_state(job) == "COMPLETED", log(tmp_path, job)
-        assert (run_of(tmp_path, job) / "result.json").is_file()
-        assert "resuming from" in log(tmp_path, job)
-    finally:
-        subprocess.run(["scancel", job], timeout=60)
+def test_a_dead_rank_stops_the_job_and_the_requeued_one_goes_on(cluster: Cluster) -> None:
+    words = ["--config", config_of("vae", cluster.folder), "--checkpoint.every_n_steps", 20]
+    job = cluster.submit("train.sbatch", *words, options=TWO_NODES)
+    wait_for(lambda: cluster.updates(job) > 60, "sixty updates", lambda: cluster.log(job))
+    victim = next(pid for pid in processes_of(job) if environment_of(Path(f"/proc/{pid}")).get("SLURM_PROCID") == "1")
+    os.kill(victim, signal.SIGKILL)
+    killed = time.monotonic()
+    wait_for(lambda: cluster.finished(job), "end after a kill", lambda: cluster.log(job))
+    print(f"the others stopped {time.monotonic() - killed:.1f} s after the kill")
+    assert cluster.state(job) == "FAILED"
+    assert cluster.shown(job, "ExitCode") != ["0:0"]
+    subprocess.run(["scontrol", "requeue", job], check=True, timeout=60)
+    wait_for(lambda: not cluster.finished(job), "requeue")
+    cluster.completed(job)
+    assert (cluster.run_of(job) / "result.json").is_file()
+    assert "resuming from" in cluster.log(job)
 
 
-@needs_slurm
-def test_a_cancelled_job_saves_and_does_not_come_back(tmp_path: Path) -> None:
-    job = submit(tmp_path, "--config", str(config_of("vae", tmp_path)), "--checkpoint.every_n_steps", "0")
-    wait_for(
-        lambda: any(logged_updates_of(run) > 20 for run in tmp_path.glob("runs/*/*")), "twenty updates", seconds=120
-    )
+def test_a_cancelled_job_saves_and_does_not_come_back(cluster: Cluster) -> None:
+    words = ["--config", config_of("vae", cluster.folder), "--checkpoint.every_n_steps", 0]
+    job = cluster.submit("train.sbatch", *words, options=TWO_NODES)
+    wait_for(lambda: cluster.updates(job) > 20, "twenty updates", lambda: cluster.log(job))
     subprocess.run(["scancel", job], check=True, timeout=60)
-    wait_for(lambda: finished(job), "end of the cancelled job", seconds=60)
-    assert job_state(job) == "CANCELLED"
-    assert "not requeued: it was cancelled" in log(tmp_path, job)
-    assert (run_of(tmp_path, job) / "checkpoints" / "last.ckpt").is_file()
+    wait_for(lambda: cluster.finished(job), "end of the cancelled job", lambda: cluster.log(job))
+    assert cluster.state(job) == "CANCELLED"
+    assert "not requeued: it was cancelled" in cluster.log(job)
+    assert (cluster.run_of(job) / "checkpoints" / "last.ckpt").is_file()
 
 
 def processes_of(job: str) -> list[int]:

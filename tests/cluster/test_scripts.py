@@ -13,11 +13,10 @@ import pytest
 import torch
 import yaml
 
-from tests.cluster.conftest import SCRIPTS, Cluster, wait_for, write_config
+from tests.cluster.jobs import SCRIPTS, TWO_NODES, Cluster, needs_slurm, wait_for, write_config
 from tests.conftest import differing_weights
 
 ALL = sorted(SCRIPTS.glob("*.sbatch"))
-TWO_NODES = ("--nodes=2",)
 LISTENER = """
 import os, signal, time
 got = []
@@ -53,7 +52,8 @@ def test_shellcheck_has_nothing_to_say(script: Path) -> None:
 
 
 @pytest.mark.parametrize("script", ALL, ids=lambda script: script.stem)
-def test_sbatch_accepts_it(script: Path, slurm: None) -> None:
+@needs_slurm
+def test_sbatch_accepts_it(script: Path) -> None:
     done = subprocess.run(["sbatch", "--test-only", str(script)], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
 
@@ -104,7 +104,7 @@ def test_signals_reach_the_processes_of_torchrun(cluster: Cluster) -> None:
         wait_for(lambda job=job: here.log(job).count("ready") == 4, f"4 processes of job {job}")
         subprocess.run(["scancel", f"--signal={name}", job], check=True, timeout=60)
     for name, job in jobs.items():
-        wait_for(lambda job=job: here.states(job).get(job) == "FAILED", f"end of job {job}")
+        wait_for(lambda job=job: here.state(job) == "FAILED", f"end of job {job}")
         assert here.log(job).count(f"saved after SIG{name}") == 4, here.log(job)
 
 

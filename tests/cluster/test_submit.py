@@ -16,7 +16,7 @@ from lit_gen.cli.job_script import JobScript, seconds_of
 from lit_gen.cli.main import COMMANDS, main
 from lit_gen.cli.submit import TEMPLATES, parse
 from lit_gen.core.errors import UsageError
-from tests.cluster.conftest import SCRIPTS, Cluster, write_config
+from tests.cluster.jobs import SCRIPTS, Cluster, write_config
 from tests.conftest import lit_gen as lit_gen_process
 from tests.conftest import only_run
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +14,8 @@ import yaml
 
 from lit_gen.core.run_dir import git_state
 from tests.conftest import ROOT, lit_gen, only_run, process_environment, small
+from tests.test_resume import experiment
+from tests.test_stopping import start, wait_for_updates
 
 
 def inspect(file: Path, folder: Path) -> list[dict]:
@@ -60,3 +64,36 @@ def test_offline_run_has_config_history_and_grids(tmp_path: Path) -> None:
     ids = {record["run"]["run_id"] for records in continued for record in records if record["type"] == "run"}
     assert len(continued) == 2
     assert ids == {run.name}, "a resumed run continues the same W&B run"
+
+
+def test_a_run_outlives_the_service_of_wandb_and_stops_as_asked(tmp_path: Path) -> None:
+    config = experiment("vae", 1, tmp_path)
+    words = ["run", "--config", config, "--loggers.wandb", "true", "--trainer.max_epochs", 500]
+    process = start(tmp_path, *words, WANDB_API_KEY="")
+    wait_for_updates(tmp_path, process, 20)
+    (service,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    assert "wandb" in Path(f"/proc/{service}/cmdline").read_text()
+    os.kill(int(service), signal.SIGTERM)  # as SLURM ends all processes of a job
+    wait_for_updates(tmp_path, process, 100)
+    process.send_signal(signal.SIGUSR1)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 128 + signal.SIGUSR1
+    lines = errors.splitlines()
+    assert "W&B is lost" in lines[0]
+    assert "stopped by SIGUSR1" in lines[1]
+    assert len(lines) == 2
+
+
+def test_a_stopped_run_leaves_a_complete_wandb_run(tmp_path: Path) -> None:
+    config = experiment("vae", 1, tmp_path)
+    words = ["run", "--config", config, "--loggers.wandb", "true", "--trainer.max_epochs", 500]
+    process = start(tmp_path, *words, WANDB_API_KEY="")
+    wait_for_updates(tmp_path, process, 20)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert len(errors.splitlines()) == 1
+    (stored,) = only_run(tmp_path).glob("wandb/offline-run-*/*.wandb")
+    kinds = [record["type"] for record in inspect(stored, tmp_path)]
+    assert kinds.count("history") >= 20
+    assert "exit" in kinds

@@ -5,6 +5,9 @@ from __future__ import annotations
 import csv
 import netrc
 import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,7 @@ from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 
-from lit_gen.core.console import say
+from lit_gen.core.console import say, warn
 from lit_gen.core.errors import UsageError
 from lit_gen.core.run_dir import RunDir, git_state, write_atomically
 
@@ -89,7 +92,63 @@ def has_wandb_key() -> bool:
         return False
 
 
-def wandb_logger(run: RunDir, project: str, config: dict[str, Any], *, upload_best: bool) -> WandbLogger:
+class RunWandbLogger(WandbLogger):
+    """W&B, whose service is a process of its own that a signal to the whole job ends: the run goes on without it.
+
+    Args:
+        upload_best: whether the best checkpoint is uploaded as an artifact at the end.
+        options: of Lightning's ``WandbLogger``.
+    """
+
+    def __init__(self, *, upload_best: bool, **options: Any) -> None:
+        super().__init__(**options)
+        self._wandb_init.pop("anonymous", None)  # wandb warns of it, given or not
+        self.upload_best, self.is_lost = upload_best, False
+
+    @rank_zero_only
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        with self.may_be_lost() as there:
+            if there:
+                super().log_metrics(metrics, step)
+
+    @rank_zero_only
+    def log_media(self, key: str, make: Callable[[], Any], step: int) -> None:
+        """Shows a picture or a table, which ``make`` makes."""
+        with self.may_be_lost() as there:
+            if there:
+                # no step: W&B's own counter would put it on another step than the metrics
+                self.experiment.log({key: make(), "trainer/global_step": step})
+
+    @rank_zero_only
+    def log_best(self, path: Path) -> None:
+        """Uploads a checkpoint as an artifact of type "model", where that was asked for."""
+        with self.may_be_lost() as there:
+            if there and self.upload_best:
+                import wandb
+
+                artifact = wandb.Artifact(f"model-{self.experiment.id}", type="model")
+                artifact.add_file(str(path))
+                self.experiment.log_artifact(artifact, aliases=["best"])
+
+    @rank_zero_only
+    def finish(self) -> None:
+        """Ends the W&B run of a process that is about to leave, so that all of it is on the disk."""
+        with self.may_be_lost() as there:
+            if there:
+                self.experiment.finish()
+
+    @contextmanager
+    def may_be_lost(self) -> Iterator[bool]:
+        """Gives whether W&B is there; an error of its connection within says that it no longer is."""
+        try:
+            yield not self.is_lost
+        except OSError as error:
+            self.is_lost = True
+            warn(f"W&B is lost ({type(error).__name__}); the run goes on, and metrics.csv has everything")
+            sys.unraisablehook = lambda _: None  # its own exit handler finds nobody and would print a traceback
+
+
+def wandb_logger(run: RunDir, project: str, config: dict[str, Any], *, upload_best: bool) -> RunWandbLogger:
     """W&B logging of a run, with the full config (class paths, seed, commit); a resumed run continues the same W&B run.
 
     Args:
@@ -103,7 +162,8 @@ def wandb_logger(run: RunDir, project: str, config: dict[str, Any], *, upload_be
     offline = os.environ.get("WANDB_MODE") == "offline" or not has_wandb_key()
     if offline:
         say(f"W&B: no API key, logging offline; upload later with: wandb sync {run.path}/wandb/offline-run-*")
-    logger = WandbLogger(
+    return RunWandbLogger(
+        upload_best=upload_best,
         project=project,
         name=f"{run.experiment}/{run.run_id}",
         id=run.run_id,
@@ -113,30 +173,23 @@ def wandb_logger(run: RunDir, project: str, config: dict[str, Any], *, upload_be
         config={**config, "git": git_state()},
         settings=wandb.Settings(silent=True, console="off", save_code=False),
     )
-    logger._wandb_init.pop("anonymous", None)  # wandb warns of it, given or not
-    logger.upload_best = upload_best
-    return logger
 
 
 def upload_best_model(trainer: Trainer, path: Path) -> None:
-    """Logs the best checkpoint as a W&B artifact of type "model" (on rank zero, where W&B is on)."""
-    if not trainer.is_global_zero:
-        return
-    for logger in trainer.loggers:
-        if isinstance(logger, WandbLogger) and getattr(logger, "upload_best", False):
-            import wandb
-
-            artifact = wandb.Artifact(f"model-{logger.experiment.id}", type="model")
-            artifact.add_file(str(path))
-            logger.experiment.log_artifact(artifact, aliases=["best"])
+    """Logs the best checkpoint as a W&B artifact (on rank zero, where W&B is on)."""
+    for logger in wandb_loggers(trainer):
+        logger.log_best(path)
 
 
 def finish_loggers(trainer: Trainer) -> None:
-    """Ends the W&B run of a process that is about to leave, so that all of it is on the disk."""
-    if trainer.is_global_zero and any(isinstance(logger, WandbLogger) for logger in trainer.loggers):
-        import wandb
+    """Ends what would otherwise end with the process."""
+    for logger in wandb_loggers(trainer):
+        logger.finish()
 
-        wandb.finish(quiet=True)
+
+def wandb_loggers(trainer: Trainer) -> list[RunWandbLogger]:
+    """Those of the run's loggers that log to W&B."""
+    return [logger for logger in trainer.loggers if isinstance(logger, RunWandbLogger)]
 
 
 def tensorboard_logger(run: RunDir) -> TensorBoardLogger:
@@ -162,12 +215,15 @@ def log_image(trainer: Trainer, key: str, image: Tensor, path: Path) -> None:
         image: float32 ``[C, H, W]`` in [0, 1].
         path: where the picture lies as a PNG.
     """
-    for logger in trainer.loggers:
-        if isinstance(logger, WandbLogger):
-            # no step: W&B's own counter would put the picture on another step than the metrics
-            import wandb
 
-            logger.experiment.log({key: wandb.Image(str(path)), "trainer/global_step": trainer.global_step})
+    def wandb_image() -> Any:
+        import wandb
+
+        return wandb.Image(str(path))
+
+    for logger in trainer.loggers:
+        if isinstance(logger, RunWandbLogger):
+            logger.log_media(key, wandb_image, trainer.global_step)
         elif isinstance(logger, TensorBoardLogger):
             logger.experiment.add_image(key, image, trainer.global_step)
 
@@ -181,13 +237,15 @@ def log_table(trainer: Trainer, key: str, columns: list[str], rows: list[list[An
         columns: names of the columns.
         rows: a value for each column.
     """
-    for logger in trainer.loggers:
-        if isinstance(logger, WandbLogger):
-            # no step, as for a picture
-            import wandb
 
-            table = wandb.Table(columns=columns, data=rows)
-            logger.experiment.log({key: table, "trainer/global_step": trainer.global_step})
+    def wandb_table() -> Any:
+        import wandb
+
+        return wandb.Table(columns=columns, data=rows)
+
+    for logger in trainer.loggers:
+        if isinstance(logger, RunWandbLogger):
+            logger.log_media(key, wandb_table, trainer.global_step)
         elif isinstance(logger, TensorBoardLogger):
             logger.experiment.add_text(key, markdown_table(columns, rows), trainer.global_step)
 

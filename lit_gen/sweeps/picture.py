@@ -42,7 +42,8 @@ def draw_parameters(study: "SweepStudy", trials: list[FrozenTrial], best: Frozen
     figure = Figure(figsize=(max(4.2 * columns, 6), 3.5 * rows + 0.8), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(rows, columns, squeeze=False, sharey=True)
-    low, high = value_range([trial.value for trial in trials if trial.state == TrialState.COMPLETE])
+    valued = [trial for trial in trials if trial.value is not None and math.isfinite(trial.value)]
+    low, high = value_range([trial.value for trial in valued])
     low, high = min(low, best.value), max(high, best.value)
     for number, panel in enumerate(panels.flat):
         if number >= len(parameters):
@@ -53,14 +54,14 @@ def draw_parameters(study: "SweepStudy", trials: list[FrozenTrial], best: Frozen
         if number % columns == 0:
             panel.set_ylabel(study.sweep.metric)
     states = {trial.state for trial in trials}
-    beyond = [trial for trial in trials if trial.state == TrialState.COMPLETE and not low <= trial.value <= high]
+    beyond = any(not low <= trial.value <= high for trial in valued)
     handles = [
         Line2D([], [], marker="o", color=BLUE, linestyle="", label="complete"),
         Line2D([], [], marker="*", color=ORANGE, linestyle="", markersize=13, label=f"best: trial {best.number}"),
     ]
     if beyond:
-        label = "beyond the range, at its edge"
-        handles.append(Line2D([], [], marker="o", color=BLUE, markerfacecolor="none", linestyle="", label=label))
+        label = "hollow: beyond the range, at its edge"
+        handles.append(Line2D([], [], marker="o", color=GREY, markerfacecolor="none", linestyle="", label=label))
     if TrialState.PRUNED in states:
         handles.append(Line2D([], [], marker="v", color=GREY, linestyle="", label="pruned, at its last value"))
     if TrialState.FAIL in states:
@@ -92,15 +93,13 @@ def draw_panel(
             # no value: at the edge that means bad
             panel.plot(x, 0.02 if study.sweep.goal == "maximize" else 0.98, "x", color=GREY, markersize=6,
                        transform=panel.get_xaxis_transform(), clip_on=False)  # fmt: skip
-        elif trial.state == TrialState.PRUNED and trial.value is not None:
-            panel.plot(x, min(max(trial.value, low), high), "v", color=GREY, alpha=0.8, markersize=6)
-        elif trial.state == TrialState.COMPLETE and trial.number == best.number:
+        elif trial.number == best.number:
             panel.plot(x, trial.value, "*", color=ORANGE, markersize=16, markeredgecolor="white", zorder=5)
-        elif trial.state == TrialState.COMPLETE:
+        elif trial.value is not None and math.isfinite(trial.value):
+            marker, colour = ("v", GREY) if trial.state == TrialState.PRUNED else ("o", BLUE)
             y = min(max(trial.value, low), high)
-            panel.plot(
-                x, y, "o", color=BLUE, alpha=0.75, markersize=6, fillstyle="full" if y == trial.value else "none"
-            )
+            fill = "full" if y == trial.value else "none"
+            panel.plot(x, y, marker, color=colour, alpha=0.8, markersize=6, fillstyle=fill)
     margin = 0.06 * (high - low) or 0.5
     panel.set_ylim(low - margin, high + margin)
     panel.grid(alpha=0.25)

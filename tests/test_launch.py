@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +21,8 @@ from lit_gen.core.launch import (
     shared_run_id,
 )
 from tests.conftest import ROOT, only_run, process_environment, small
+from tests.test_resume import experiment
+from tests.test_stopping import wait_for_updates
 
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "x", "RANK": "3", "WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4"}
 SLURM = {
@@ -142,3 +146,19 @@ def test_torchrun_gives_one_run_directory(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     record = yaml.safe_load((only_run(tmp_path) / "result.json").read_text())
     assert record["world_size"] == 2
+
+
+def test_torchrun_restarts_the_run_where_it_was(tmp_path: Path) -> None:
+    config = experiment("vae", 2, tmp_path)
+    words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--max-restarts", "1"]
+    process = subprocess.Popen(
+        [sys.executable, *words, "-m", "lit_gen", "run", "--config", str(config), "--trainer.max_epochs", "10"],
+        cwd=tmp_path, env=process_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    wait_for_updates(tmp_path, process, 30)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    os.kill(int(children[-1]), signal.SIGKILL)
+    printed, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    assert "resuming from" in printed
+    assert (only_run(tmp_path) / "result.json").is_file()

@@ -28,7 +28,13 @@ from lit_gen.callbacks import SampleGrid, Throughput, progress_callback
 from lit_gen.cli.messages import import_families, one_line, shorten
 from lit_gen.core.checkpoint import AtomicCheckpointIO, RunCheckpoint
 from lit_gen.core.errors import LitGenError, UsageError
-from lit_gen.core.launch import check_world_size, fill_trainer_arguments, launch_environment, shared_run_id
+from lit_gen.core.launch import (
+    check_world_size,
+    fill_trainer_arguments,
+    launch_environment,
+    renew_rendezvous,
+    shared_run_id,
+)
 from lit_gen.core.loggers import MetricsCSV, tensorboard_logger, wandb_logger
 from lit_gen.core.module import GenerativeModule
 from lit_gen.core.profiler import NoProfiler
@@ -210,6 +216,7 @@ class LitGenCLI(LightningCLI):
     def _cluster_environment(self) -> ClusterEnvironment:
         """Said outright: Lightning's own guess takes every process inside a SLURM allocation for one that srun started."""
         if self.launch.launcher == "torchrun":
+            renew_rendezvous(self.launch)
             return TorchElasticEnvironment()
         if self.launch.launcher == "slurm":
             # that of the step, where it has fewer than the job

@@ -166,13 +166,34 @@ def fresh_run_id() -> str:
 
 
 def _agree(env: LaunchEnvironment, run_id: str) -> str:
+    store, key = _store_of_torchrun(), "lit_gen/run_id"
+    if env.rank == 0:
+        store.compare_set(key, "", run_id)  # a restart keeps the first one's
+    return store.get(key).decode()
+
+
+def _store_of_torchrun() -> Any:
     from torch.distributed import TCPStore
 
-    store = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
-    key = "lit_gen/run_id"
+    return TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
+
+
+def renew_rendezvous(env: LaunchEnvironment) -> None:
+    """Lets the processes that torchrun has started again meet at a port of their own.
+
+    Torchrun's store still has the addresses of those that died, and whoever reads before the new ones are written tries
+    to reach them (seen with torch 2.15).
+    """
+    attempt = int(os.environ.get("TORCHELASTIC_RESTART_COUNT") or 0)
+    if env.world_size == 1 or attempt == 0:
+        return
+    store, key = _store_of_torchrun(), f"lit_gen/port/{attempt}"
     if env.rank == 0:
-        run_id = store.compare_set(key, "", run_id).decode()  # a restart keeps the first one's
-    return store.get(key).decode()
+        with socket.socket() as free:
+            free.bind(("", 0))
+            store.set(key, str(free.getsockname()[1]))
+    os.environ["MASTER_PORT"] = store.get(key).decode()
+    os.environ["TORCHELASTIC_USE_AGENT_STORE"] = "False"
 
 
 def fill_trainer_arguments(

@@ -21,7 +21,7 @@ from tests.conftest import ROOT, process_environment, small
 
 SCRIPTS = ROOT / "slurm"
 TWO_NODES = ("--nodes=2", "--ntasks-per-node=1")
-RUNNING = ("PENDING", "RUNNING", "COMPLETING", "REQUEUED", "CONFIGURING")
+RUNNING = ("PENDING", "RUNNING", "COMPLETING", "REQUEUED", "CONFIGURING", "RESIZING", "SUSPENDED")
 LONGEST = 600.0
 """Seconds after which a job is taken for hanging."""
 ENTRY_POINTS = {"lit-gen": "lit_gen.cli.main", "torchrun": "torch.distributed.run"}
@@ -82,16 +82,19 @@ class Cluster:
 
     def shown(self, job: str, name: str) -> list[str]:
         """What ``scontrol show job`` has under a name: for each task of an array, or for the one job."""
-        words = ["scontrol", "show", "job", "-o", job]
-        text = subprocess.run(words, capture_output=True, text=True, timeout=60).stdout
-        return re.findall(rf"\b{name}=(\S+)", text)
+        for _ in range(20):  # a controller that has much to do may not answer
+            done = subprocess.run(["scontrol", "show", "job", "-o", job], capture_output=True, text=True, timeout=60)
+            if done.returncode == 0 and (found := re.findall(rf"\b{name}=(\S+)", done.stdout)):
+                return found
+            time.sleep(0.5)
+        raise AssertionError(f"scontrol does not know {name} of job {job}: {done.stderr}")
 
     def state(self, job: str) -> str:
         """State of a job that is no array."""
-        return (self.shown(job, "JobState") or ["unknown"])[0]
+        return self.shown(job, "JobState")[0]
 
     def restarts(self, job: str) -> int:
-        return int((self.shown(job, "Restarts") or ["0"])[0])
+        return int(self.shown(job, "Restarts")[0])
 
     def finished(self, job: str) -> bool:
         """Whether the job, or every task of the array, has ended."""

@@ -59,7 +59,7 @@ def check_same(run: Path, straight: Path) -> None:
         }
 
 
-def preempt(family: str, cluster: Cluster, signals: list[str], longest: float = 18.0) -> list[Signalled]:
+def preempt(family: str, cluster: Cluster, signals: list[str], longest: float = 30.0) -> list[Signalled]:
     """Signals runs of one family, a new one when the last has ended, each at a random moment after it (re)started.
 
     Args:

@@ -82,6 +82,18 @@ def test_ctrl_c_interrupts_at_once_unless_training_and_then_the_second_time(requ
     os.kill(os.getpid(), signal.SIGINT)
 
 
+def test_after_the_end_signals_are_ignored_while_the_interpreter_leaves(request_: StopRequest) -> None:
+    request_.ended()
+    for signum in (signal.SIGUSR1, signal.SIGTERM, signal.SIGINT):
+        os.kill(os.getpid(), signum)
+    script = (
+        "import atexit, os, signal, sys; from lit_gen.core.stopping import stop_request; stop_request.watch();"
+        "atexit.register(lambda: os.kill(os.getpid(), signal.SIGUSR1)); stop_request.ended(); sys.exit(7)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], env=process_environment(), timeout=60)
+    assert done.returncode == 7
+
+
 def test_a_forked_process_does_not_take_the_signal_for_its_own(request_: StopRequest) -> None:
     child = os.fork()
     if child == 0:

@@ -74,7 +74,8 @@ def main(argv: list[str] | None = None) -> int:
         argv: the words after ``lit-gen``; ``sys.argv[1:]`` where None.
 
     Returns:
-        The exit code: 0, 2 for a mistake of the user's, 3 for a diverged training, 130 for Ctrl-C, 1 for anything else.
+        The exit code: 0; 2 for a mistake of the user's; 3 for a diverged training; 128 + N where signal N (2: Ctrl-C)
+        stopped the run; 1 for anything else.
     """
     args = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in args
@@ -85,6 +86,15 @@ def main(argv: list[str] | None = None) -> int:
     if args[0] == "--version":
         print(f"lit-gen {__version__}")
         return 0
+    if argv is None and args[0] in TRAINING_COMMANDS:  # in this process, which is ours alone
+        stop_request.watch()
+    code = exit_code(args, debug)
+    stop_request.ended()
+    return code
+
+
+def exit_code(args: list[str], debug: bool) -> int:
+    """Runs a command; an error becomes a line and a number."""
     try:
         return dispatch(args[0], args[1:])
     except LitGenError as error:
@@ -109,8 +119,6 @@ def dispatch(command: str, args: list[str]) -> int:
         hint = f"did you mean {close[0]}?" if close else f"accepted: {', '.join(COMMANDS)}"
         raise UsageError(f"unknown command {command!r}: {hint}")
     if command in TRAINER_COMMANDS:  # before torch is imported, which takes seconds
-        if command in TRAINING_COMMANDS:
-            stop_request.watch()
         check_launch()
         check_devices(args)
     return import_module(COMMANDS[command][0]).main(command, args)

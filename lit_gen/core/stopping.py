@@ -63,6 +63,12 @@ class StopRequest:
         for signum in SIGNALS:
             signal.signal(signum, self._handle)
 
+    def ended(self) -> None:
+        """Nothing can be stopped any more: until the interpreter is gone, which puts the handlers away, signals are ignored."""
+        if self._process == os.getpid():
+            for signum in SIGNALS:
+                signal.signal(signum, signal.SIG_IGN)
+
     def finishing(self) -> None:
         """Training is over and saved: a request stops the process at once from now on, as one does that is waiting.
 

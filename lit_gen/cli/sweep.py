@@ -83,11 +83,11 @@ def main(command: str, args: list[str]) -> int:
             announce(study, count, options.workers)
         workers = min(options.workers, count)
         code = work_alone(study, count, stop) if workers == 1 else work_together(study, count, options, workers, stop)
-    if study.is_finished(count):
-        from lit_gen.sweeps.report import print_report
+        if study.is_finished(count):
+            from lit_gen.sweeps.report import print_report
 
-        print_report(study)
-        return 0
+            print_report(study)
+            return 0
     if stop():
         return stopped(stop.signum, folder)
     if code != UsageError.exit_code:

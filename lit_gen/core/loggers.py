@@ -7,7 +7,7 @@ import netrc
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -112,14 +112,6 @@ class RunWandbLogger(WandbLogger):
                 super().log_metrics(metrics, step)
 
     @rank_zero_only
-    def log_media(self, key: str, make: Callable[[], Any], step: int) -> None:
-        """Shows a picture or a table, which ``make`` makes."""
-        with self.may_be_lost() as there:
-            if there:
-                # no step: W&B's own counter would put it on another step than the metrics
-                self.experiment.log({key: make(), "trainer/global_step": step})
-
-    @rank_zero_only
     def log_best(self, path: Path) -> None:
         """Uploads a checkpoint as an artifact of type "model", where that was asked for."""
         with self.may_be_lost() as there:
@@ -192,6 +184,14 @@ def wandb_loggers(trainer: Trainer) -> list[RunWandbLogger]:
     return [logger for logger in trainer.loggers if isinstance(logger, RunWandbLogger)]
 
 
+def log_media(logger: WandbLogger, key: str, make: Callable[[], Any], step: int) -> None:
+    """Shows at W&B what ``make`` makes: a picture or a table."""
+    with logger.may_be_lost() if isinstance(logger, RunWandbLogger) else nullcontext(True) as there:
+        if there:
+            # no step: W&B's own counter would put it on another step than the metrics
+            logger.experiment.log({key: make(), "trainer/global_step": step})
+
+
 def tensorboard_logger(run: RunDir) -> TensorBoardLogger:
     """TensorBoard logging of a run, into its ``tensorboard/``.
 
@@ -222,8 +222,8 @@ def log_image(trainer: Trainer, key: str, image: Tensor, path: Path) -> None:
         return wandb.Image(str(path))
 
     for logger in trainer.loggers:
-        if isinstance(logger, RunWandbLogger):
-            logger.log_media(key, wandb_image, trainer.global_step)
+        if isinstance(logger, WandbLogger):
+            log_media(logger, key, wandb_image, trainer.global_step)
         elif isinstance(logger, TensorBoardLogger):
             logger.experiment.add_image(key, image, trainer.global_step)
 
@@ -244,8 +244,8 @@ def log_table(trainer: Trainer, key: str, columns: list[str], rows: list[list[An
         return wandb.Table(columns=columns, data=rows)
 
     for logger in trainer.loggers:
-        if isinstance(logger, RunWandbLogger):
-            logger.log_media(key, wandb_table, trainer.global_step)
+        if isinstance(logger, WandbLogger):
+            log_media(logger, key, wandb_table, trainer.global_step)
         elif isinstance(logger, TensorBoardLogger):
             logger.experiment.add_text(key, markdown_table(columns, rows), trainer.global_step)
 

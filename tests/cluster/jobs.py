@@ -98,7 +98,14 @@ class Cluster:
 
     def finished(self, job: str) -> bool:
         """Whether the job, or every task of the array, has ended."""
-        return set(self.shown(job, "JobState")).isdisjoint(RUNNING)
+
+        def ended() -> bool:
+            return set(self.shown(job, "JobState")).isdisjoint(RUNNING)
+
+        if not ended():
+            return False
+        time.sleep(1.5)  # a job that is being requeued has the state of one that has ended, for a moment
+        return ended()
 
     def completed(self, *jobs: str) -> None:
         """Waits until all jobs have ended, and shows the logs of one that has not ended well."""

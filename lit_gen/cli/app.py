@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,9 +22,10 @@ from pytorch_lightning.plugins.environments import (
 from pytorch_lightning.utilities import rank_zero_only
 
 from lit_gen.callbacks import SampleGrid, Throughput, progress_callback
-from lit_gen.cli.messages import import_families, one_line, shorten
+from lit_gen.cli.configuration import refuse_changes, refused_in_one_line
+from lit_gen.cli.messages import import_families, one_line
 from lit_gen.core.checkpoint import AtomicCheckpointIO, RunCheckpoint
-from lit_gen.core.errors import LitGenError, UsageError
+from lit_gen.core.errors import UsageError
 from lit_gen.core.launch import (
     check_world_size,
     fill_trainer_arguments,
@@ -43,12 +41,6 @@ from lit_gen.core.stopping import own_signals
 from lit_gen.core.strategy import ManualDDPStrategy
 
 DEFAULT_SEED = 1
-# These may change when a run is continued, and take effect; everything else is part of what the run is.
-MAY_CHANGE_ON_RESUME = (
-    "trainer.max_epochs", "trainer.max_steps", "trainer.max_time", "trainer.enable_progress_bar",
-    "trainer.log_every_n_steps", "trainer.devices", "trainer.num_nodes", "trainer.accelerator", "trainer.strategy",
-    "trainer.limit_test_batches", "trainer.profiler", "loggers.", "checkpoint.every_n_steps", "sample_grid.", "runs_dir",
-)  # fmt: skip
 TRAINING_COMMANDS = ("run", "fit")
 NOT_IN_CONFIG = ("config", "resume", "debug", "ckpt_path", "out")
 
@@ -284,39 +276,3 @@ def checked_config(words: list[str], instantiate: bool = True) -> dict[str, Any]
         with refused_in_one_line():
             cli.parser.instantiate_classes(cli.config)
     return cli.complete_config()
-
-
-@contextmanager
-def refused_in_one_line() -> Iterator[None]:
-    """Where nothing has run yet, any error says that a value of the configuration is not accepted."""
-    try:
-        yield
-    except LitGenError:
-        raise
-    except Exception as error:
-        reason = re.search(r"Errors:\s*- (.+)", str(error))  # the first of the parser's list is the class's own
-        raise UsageError(shorten(reason[1] if reason else str(error), 400)) from error
-
-
-def refuse_changes(before: dict[str, Any], after: dict[str, Any]) -> None:
-    """Compares two complete configurations.
-
-    Raises:
-        UsageError: a value differs that a resumed run cannot take over.
-    """
-    old, new = flatten(before), flatten(after)
-    for key in sorted(old.keys() | new.keys()):
-        if old.get(key) != new.get(key) and not key.startswith(MAY_CHANGE_ON_RESUME):
-            raise UsageError(
-                f"{key} cannot change from {old.get(key)} to {new.get(key)} while resuming: "
-                "start a new run with --config RUN/config.yaml"
-            )
-
-
-def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
-    """Leaves of nested dicts and lists under dotted keys."""
-    if isinstance(tree, list):
-        tree = dict(enumerate(tree))
-    if not isinstance(tree, dict):
-        return {prefix[:-1]: tree}
-    return {key: leaf for name, branch in tree.items() for key, leaf in flatten(branch, f"{prefix}{name}.").items()}

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 
 from lit_gen.callbacks.checkpoint_averaging import validate_average
-from lit_gen.cli.app import LitGenCLI, flatten
+from lit_gen.cli.app import LitGenCLI
+from lit_gen.cli.configuration import flatten
 from lit_gen.cli.report import print_report
 from lit_gen.core.checkpoint import AVERAGED, RunCheckpoint, load_checkpoint, newest_intact
 from lit_gen.core.console import say

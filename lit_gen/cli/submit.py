@@ -186,7 +186,8 @@ def prepared_run(words: list[str], script: JobScript) -> tuple[Any, list[str], s
     """
     import yaml
 
-    from lit_gen.cli.app import checked_config, refuse_changes
+    from lit_gen.cli.app import checked_config
+    from lit_gen.cli.configuration import refuse_changes
     from lit_gen.cli.run import take_option
     from lit_gen.core.launch import fresh_run_id
     from lit_gen.core.run_dir import RunDir

@@ -10,11 +10,11 @@ from types import FrameType
 
 from optuna.trial import TrialState
 
+from lit_gen.core.stopping import SIGNALS
 from lit_gen.sweeps.study import Claim, SweepStudy
 from lit_gen.sweeps.trial import Outcome, shown, work_on
 
 WAIT_SECONDS = 1.0
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
 class StopSignal:

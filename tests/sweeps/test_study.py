@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -182,7 +181,10 @@ def test_the_sampler_of_bayes_learns(tmp_path: Path) -> None:
             sweep_text(method=method, parameters=PARAMETERS | {"d": {"values": [0, 1, 2]}}),
             tmp_path / "s",
         )
-        distance: Callable[[dict], float] = lambda v: sum((v[k] - 0.3) ** 2 for k in "abc") + (v["d"] != 1)  # noqa: E731
+
+        def distance(v: dict) -> float:
+            return sum((v[k] - 0.3) ** 2 for k in "abc") + (v["d"] != 1)
+
         while (claim := study.take(50)) is not None:
             study.finish(claim, TrialState.COMPLETE, distance(claim.values))
             claim.lease.release()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -54,7 +55,7 @@ def test_every_config_trains_in_two_processes(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", PAIRS)
 def test_two_processes_equal_one_with_the_doubled_batch(name: str, tmp_path: Path) -> None:
     source, changes = PAIRS[name]
-    weights, metrics = [], []
+    weights, metrics, examples = [], [], []
     for processes, batch_size in ((1, 32), (2, 16)):
         experiment = small(source, max_epochs=1, limit_train_batches=3, limit_val_batches=1)
         experiment["trainer"] |= {"devices": processes, "strategy": "ddp" if processes == 2 else "auto"}
@@ -76,6 +77,8 @@ def test_two_processes_equal_one_with_the_doubled_batch(name: str, tmp_path: Pat
         carried = {f"carried {i}": tensor for i, tensor in enumerate(checkpoint.get("carried_state") or ())}
         weights.append(checkpoint["state_dict"] | carried)
         tested = yaml.safe_load((run / "result.json").read_text())["metrics"]
+        if (run / "examples.json").exists():  # of each test example, in the order of the split
+            examples.append(json.loads((run / "examples.json").read_text())["test/nll"])
         metrics.append({key: value for key, value in tested.items() if not key.endswith("_seconds")})
     assert weights[0].keys() == weights[1].keys()
     for key, value in weights[0].items():
@@ -83,3 +86,5 @@ def test_two_processes_equal_one_with_the_doubled_batch(name: str, tmp_path: Pat
             weights[1][key], value, atol=1e-5, rtol=0, msg=lambda text, key=key: f"{key}: {text}"
         )
     assert metrics[0] == pytest.approx(metrics[1], rel=1e-3)
+    if examples:
+        assert examples[0] == pytest.approx(examples[1], rel=1e-3)

@@ -19,7 +19,7 @@ from lit_gen.core.checkpoint import AVERAGED, RunCheckpoint, load_checkpoint, ne
 from lit_gen.core.console import say
 from lit_gen.core.errors import UsageError
 from lit_gen.core.loggers import finish_loggers, upload_best_model
-from lit_gen.core.run_dir import RunDir, git_state, versions, write_result
+from lit_gen.core.run_dir import RunDir, git_state, versions, write_examples, write_result
 from lit_gen.core.stopping import Phase, Stopped, requeue, stop_request
 
 
@@ -81,7 +81,9 @@ def train_and_test(cli: LitGenCLI) -> None:
     seconds = {"train": cli.throughput.train_seconds, "evaluation_in_training": cli.throughput.evaluation_seconds}
     test_started = time.perf_counter()
     metrics = trainer.test(model, datamodule=data, ckpt_path=str(best), verbose=False)[0]
+    examples = model.tested_examples()
     if trainer.is_global_zero:
+        write_examples(run_dir, {name: values.tolist() for name, values in examples.items()})
         now = time.perf_counter()
         seconds |= {"test": now - test_started, "total_of_this_process": now - started}
         record = run_record(cli, best, metrics, seconds)
@@ -180,6 +182,7 @@ def run_record(cli: LitGenCLI, tested: Path, metrics: dict[str, float], seconds:
         "command": "lit-gen " + " ".join(sys.argv[1:]),
         "model": cli.config.model.class_path,
         "data": cli.config.data.class_path,
+        "data_hash": getattr(cli.datamodule, "content_hash", None),
         "metrics": metrics,
         "estimators": estimators,
         "checkpoint": tested.name,

@@ -12,6 +12,7 @@ from torchmetrics import Metric
 
 from lit_gen.core.images import ImageBatch
 from lit_gen.core.module import GenerativeModule
+from lit_gen.core.per_example import PerExample
 
 
 class Averages(Metric):
@@ -58,9 +59,13 @@ class AveragedModule(GenerativeModule):
     measures: ClassVar[tuple[str, ...]] = ("loss",)
     """Names that :meth:`evaluate` and ``test_step`` may average over examples."""
 
+    compared: ClassVar[tuple[str, ...]] = ("nll", "nll_bound")
+    """Those of them that are also kept for each test example, so that two models can be compared example by example."""
+
     def __init__(self) -> None:
         super().__init__()
         self.averages = Averages(self.measures)
+        self.per_example = PerExample()
 
     def evaluate(self, batch: ImageBatch) -> dict[str, Tensor]:
         """Values per example ``[B]``, by name."""
@@ -77,9 +82,18 @@ class AveragedModule(GenerativeModule):
 
     def on_test_epoch_start(self) -> None:
         self.averages.reset()
+        self.per_example.reset()
 
     def test_step(self, batch: ImageBatch, batch_idx: int) -> None:
-        self.averages.update(**self.evaluate(batch))
+        self.add_tested(batch_idx, **self.evaluate(batch))
+
+    def add_tested(self, batch_idx: int, **values: Tensor) -> None:
+        """Adds values ``[B]`` of a test batch to the averages, and those of :attr:`compared` to the values per example."""
+        self.averages.update(**values)
+        self.per_example.add(batch_idx, **{name: value for name, value in values.items() if name in self.compared})
+
+    def tested_examples(self) -> dict[str, Tensor]:
+        return {f"test/{name}": values for name, values in self.per_example.whole().items()}
 
     def on_test_epoch_end(self) -> None:
         self.log_averages("test")

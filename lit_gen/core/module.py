@@ -135,6 +135,15 @@ class GenerativeModule(LightningModule):
         finally:
             self.train(training)
 
+    # ---------------------------------------------------------------- testing
+
+    def tested_examples(self) -> dict[str, Tensor]:
+        """After a test, what is known of each example in the order of the split, float64 ``[N]`` by logged name.
+
+        Every process must call it.
+        """
+        return {}
+
     # ---------------------------------------------------------------- randomness
 
     def noise(self, batch: Batch, name: str = "model") -> RowNoise:

@@ -7,6 +7,7 @@ runs/EXPERIMENT/RUN_ID/
     samples/        image grids
     wandb/          the W&B run, offline where there is no key
     result.json     final metrics with their estimator's settings, and where they came from
+    examples.json   values of single test examples, for comparing two models on the same ones
 """
 
 from __future__ import annotations
@@ -54,6 +55,10 @@ class RunDir:
     @property
     def result(self) -> Path:
         return self.path / "result.json"
+
+    @property
+    def examples(self) -> Path:
+        return self.path / "examples.json"
 
     @property
     def run_id(self) -> str:
@@ -138,6 +143,13 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def write_examples(run: RunDir, values: dict[str, list[float]]) -> None:
+    """Writes ``examples.json``: values of the test examples in the order of the split, to four decimals; nothing for none."""
+    if values:
+        rounded = {name: [round(value, 4) for value in each] for name, each in values.items()}
+        write_atomically(run.examples, json.dumps(rounded, separators=(",", ":")) + "\n")
 
 
 def write_result(run: RunDir, record: dict[str, Any]) -> None:

@@ -124,6 +124,8 @@ class TextCorpus(SplitDataModule):
 
     def read_splits(self) -> dict[str, TokenSplit]:
         texts = {split: self.read(split) for split in SPLITS}
+        for split, text in texts.items():
+            self.saw(split, text)
         if not texts["train"]:
             raise UsageError(f"{self.name} has no training text")
         options = (self.level, self.vocab_size, self.min_frequency, self.lowercase)

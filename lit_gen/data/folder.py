@@ -80,15 +80,20 @@ class ImageFolder(ImageDataModule):
             in_test[stratified(labels, self.test_size, self.split_seed, "folder test")] = True
             kept = in_test if part == "test" else ~in_test
             paths, labels = [paths[i] for i in kept.nonzero().flatten().tolist()], labels[kept]
+        self.saw(part, *map(_name_and_size, paths), labels.numpy())
         return PictureStore(Pictures(paths, self.spec.shape), self.num_workers), labels
 
     def _identity(self) -> list[Any]:
-        # The names and sizes of the files stand for their contents.
         digest = hashlib.sha256()
         for split in ("train", "test"):
             for path in self.split(split).clean.pictures.paths:
-                digest.update(f"{path.parent.name}/{path.name} {path.stat().st_size}\n".encode())
+                digest.update(_name_and_size(path).encode())
         return [*super()._identity(), len(self.all_classes), digest.hexdigest()]
+
+
+def _name_and_size(path: Path) -> str:
+    """What stands for a file's content."""
+    return f"{path.parent.name}/{path.name} {path.stat().st_size}\n"
 
 
 def list_pictures(root: str, num_classes: int) -> tuple[list[Path], Tensor]:

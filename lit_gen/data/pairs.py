@@ -107,6 +107,7 @@ class PairDataModule(SplitDataModule):
     def read_splits(self) -> dict[str, PairSplit]:
         lines = {split: self.read(split) for split in SPLITS}
         for split, (source, target) in lines.items():
+            self.saw(split, *(f"{line}\n" for line in chain(source, target)))
             if len(source) != len(target):
                 raise UsageError(
                     f"{self.name}, {split}: {len(source)} lines of {self.source}, {len(target)} of {self.target}; "

@@ -29,6 +29,7 @@ class InMemoryImages(ImageDataModule):
 
     def read(self, part: Literal["train", "test"]) -> tuple[MemoryStore, Tensor]:
         images, labels = self.read_pixels(part)
+        self.saw(part, images.contiguous().numpy(), labels.contiguous().numpy())
         return MemoryStore(resize(images, *self.spec.shape[1:])), labels
 
 

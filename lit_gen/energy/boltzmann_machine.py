@@ -231,7 +231,7 @@ class BoltzmannMachine(BoltzmannImages):
     def test_step(self, batch: ImageBatch, batch_idx: int) -> None:
         super().test_step(batch, batch_idx)
         if not self.exact:
-            self.averages.update(nll_bound=-self.log_prob(batch.image, self.log_z.value))
+            self.add_tested(batch_idx, nll_bound=-self.log_prob(batch.image, self.log_z.value))
 
     def on_test_epoch_end(self) -> None:
         name = "nll" if self.exact else "nll_bound"

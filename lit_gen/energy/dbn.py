@@ -255,7 +255,7 @@ class DBN(StagedTraining, BeliefImages):
         values, bound = self.evaluate(batch), self.unnormalised_bound(batch.image, self.noise(batch, "bound"))
         for name, log_z in self.log_z.items():
             values[BOUND_NAMES[name]] = log_z.value - bound
-        self.averages.update(**values)
+        self.add_tested(batch_idx, **values)
 
     def unnormalised_bound(self, image: Tensor, noise: RowNoise) -> Tensor:
         """Lower bound on log p(v) plus log Z, ``[B]`` in nats, mean over ``bound_samples`` draws."""

@@ -233,7 +233,7 @@ class RBM(MachineImages):
         values = self.evaluate(batch)
         for name, log_z in self.log_z.items():
             values[NLL_NAMES[name]] = values["free_energy"] + log_z.value
-        self.averages.update(**values)
+        self.add_tested(batch_idx, **values)
 
     def on_test_epoch_end(self) -> None:
         values = self.log_averages("test")

@@ -150,7 +150,7 @@ class VAE(EncoderDecoder):
     def test_step(self, batch: ImageBatch, batch_idx: int) -> None:
         super().test_step(batch, batch_idx)
         noise = self.noise(batch, "nll")
-        self.averages.update(nll=-self.bound(batch.image, batch.label, noise, self.nll_samples))
+        self.add_tested(batch_idx, nll=-self.bound(batch.image, batch.label, noise, self.nll_samples))
 
     def on_test_epoch_end(self) -> None:
         nll, error = self.log_averages("test")["nll"]

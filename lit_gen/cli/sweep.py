@@ -17,8 +17,8 @@ from lit_gen.core.errors import LitGenError, UsageError
 from lit_gen.sweeps.file import Sweep, read_sweep
 
 if TYPE_CHECKING:
+    from lit_gen.jobs.stop_signal import StopSignal
     from lit_gen.sweeps.study import SweepStudy
-    from lit_gen.sweeps.worker import StopSignal
 
 SHOWN = 5
 """Commands that --dry-run prints of a sweep that is no grid."""
@@ -67,8 +67,8 @@ def main(command: str, args: list[str]) -> int:
     count = trial_count(sweep, options.count)
     if options.dry_run:
         return print_commands(sweep, count, options.seed)
+    from lit_gen.jobs.stop_signal import StopSignal
     from lit_gen.sweeps.study import SweepStudy, check_storage
-    from lit_gen.sweeps.worker import StopSignal
 
     folder = options.storage or Path("runs") / f"sweep-{sweep.name}"
     check_storage(folder)
@@ -158,8 +158,8 @@ def work_together(
     study: "SweepStudy", count: int, options: argparse.Namespace, workers: int, stop: "StopSignal"
 ) -> int:
     """Starts worker processes and waits for them; returns the exit code of the worst."""
-    from lit_gen.sweeps.process import ends_with_parent
-    from lit_gen.sweeps.trial import PROGRAM
+    from lit_gen.jobs.child import PROGRAM
+    from lit_gen.jobs.process import ends_with_parent
 
     if study.is_finished(count):
         return 0

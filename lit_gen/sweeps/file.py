@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import yaml
 
 from lit_gen.core.errors import UsageError
+from lit_gen.core.strict import count, mapping, one_of
 from lit_gen.sweeps.space import Parameter, grid, read_parameter
 
 KEYS = (
@@ -136,14 +136,14 @@ def parse_sweep(text: str, path: Path) -> Sweep:
     except yaml.YAMLError as error:
         raise UsageError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     try:
-        return _sweep(path.stem, _mapping("the file", content, KEYS))
+        return _sweep(path.stem, mapping("the file", content, KEYS))
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from error
 
 
 def _sweep(name: str, content: dict[str, Any]) -> Sweep:
-    method = _one_of("method", content.get("method"), METHODS)
-    metric = _mapping("metric", content.get("metric"), ("name", "goal"))
+    method = one_of("method", content.get("method"), METHODS)
+    metric = mapping("metric", content.get("metric"), ("name", "goal"))
     if not isinstance(metric.get("name"), str):
         raise UsageError(f"metric.name = {metric.get('name')}: expected the name of a logged metric, such as val/elbo")
     if not isinstance(content.get("parameters"), dict) or not content["parameters"]:
@@ -152,9 +152,9 @@ def _sweep(name: str, content: dict[str, Any]) -> Sweep:
     before, after = _command(content.get("command", DEFAULT_COMMAND), content.get("program"))
     run_cap = content.get("run_cap")
     if run_cap is not None:
-        _count("run_cap", run_cap)
+        count("run_cap", run_cap)
     sweep = Sweep(
-        name, method, metric["name"], _one_of("metric.goal", metric.get("goal", "minimize"), GOALS), parameters,
+        name, method, metric["name"], one_of("metric.goal", metric.get("goal", "minimize"), GOALS), parameters,
         before, after, run_cap, _halving(content.get("early_terminate")), content,
     )  # fmt: skip
     _ = sweep.grid  # refuses continuous ranges
@@ -198,12 +198,12 @@ def _with_environment(word: str) -> str:
 def _halving(given: Any) -> Halving | None:
     if given is None:
         return None
-    given = _mapping("early_terminate", given, ("type", "min_iter", "max_iter", "s", "eta", "strict"))
-    _one_of("early_terminate.type", given.get("type"), ("hyperband",))
+    given = mapping("early_terminate", given, ("type", "min_iter", "max_iter", "s", "eta", "strict"))
+    one_of("early_terminate.type", given.get("type"), ("hyperband",))
     eta = given.get("eta", 3)
     for key, value in {**given, "eta": eta}.items():
         if key not in ("type", "strict"):
-            _count(f"early_terminate.{key}", value)
+            count(f"early_terminate.{key}", value)
     if eta < 2:
         raise UsageError(f"early_terminate.eta = {eta}: expected an integer of 2 or more")
     if "min_iter" in given and not {"max_iter", "s"} & given.keys():
@@ -211,28 +211,6 @@ def _halving(given: Any) -> Halving | None:
     if {"max_iter", "s"} <= given.keys() and "min_iter" not in given:
         return Halving(max(1, given["max_iter"] // eta ** given["s"]), eta)
     raise UsageError("early_terminate: give either min_iter, or max_iter and s")
-
-
-def _mapping(where: str, given: Any, keys: Iterable[str]) -> dict[str, Any]:
-    if not isinstance(given, dict):
-        raise UsageError(f"{where} is missing or no mapping: expected {', '.join(keys)}")
-    for key in given:
-        if key not in keys:
-            close = difflib.get_close_matches(str(key), keys, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"accepted: {', '.join(keys)}"
-            raise UsageError(f"{where}: unknown key {key}: {hint}")
-    return given
-
-
-def _one_of(where: str, value: Any, accepted: Sequence[str]) -> str:
-    if value not in accepted:
-        raise UsageError(f"{where} = {value}: accepted: {', '.join(accepted)}")
-    return value
-
-
-def _count(where: str, value: Any) -> None:
-    if type(value) is not int or value < 1:
-        raise UsageError(f"{where} = {value!r}: expected an integer of 1 or more")
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:

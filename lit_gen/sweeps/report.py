@@ -13,10 +13,11 @@ from rich.console import Console
 from rich.table import Table
 
 from lit_gen.core.run_dir import write_atomically
+from lit_gen.jobs.run_files import read_config
 from lit_gen.sweeps.file import Sweep
 from lit_gen.sweeps.picture import draw_parameters
 from lit_gen.sweeps.space import Parameter
-from lit_gen.sweeps.study import SweepStudy, read_config
+from lit_gen.sweeps.study import SweepStudy
 
 STATES = {
     TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed",

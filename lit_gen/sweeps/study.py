@@ -15,7 +15,6 @@ for, none is lost and none is run twice, wherever a worker is killed.
 
 from __future__ import annotations
 
-import json
 import math
 import secrets
 from dataclasses import dataclass
@@ -24,14 +23,14 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-import yaml
 from optuna.trial import FrozenTrial, TrialState
 
 from lit_gen.core.errors import UsageError
 from lit_gen.core.run_dir import RunDir, experiment_name, write_atomically
+from lit_gen.jobs.lease import Lease, Leases
+from lit_gen.jobs.mutex import Mutex
 from lit_gen.sweeps.file import Sweep, difference, parse_sweep
-from lit_gen.sweeps.journal import Journal, Mutex
-from lit_gen.sweeps.lease import Lease, Leases
+from lit_gen.sweeps.journal import Journal
 from lit_gen.sweeps.sampling import pruner, sampler, suggest
 
 LEASE_SECONDS = 120.0
@@ -216,16 +215,3 @@ class SweepStudy:
 
 def lease_name(number: int) -> str:
     return f"trial-{number:04d}"
-
-
-def read_result(run: RunDir) -> dict[str, Any] | None:
-    """``result.json`` of a finished run, or None."""
-    try:
-        return json.loads(run.result.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-
-
-def read_config(run: RunDir) -> dict[str, Any]:
-    """``config.yaml`` of a run."""
-    return yaml.safe_load(run.config.read_text(encoding="utf-8"))

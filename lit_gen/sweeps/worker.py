@@ -2,42 +2,15 @@
 
 from __future__ import annotations
 
-import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
 
 from optuna.trial import TrialState
 
-from lit_gen.core.stopping import SIGNALS
+from lit_gen.jobs.stop_signal import StopSignal
 from lit_gen.sweeps.study import Claim, SweepStudy
 from lit_gen.sweeps.trial import Outcome, shown, work_on
 
 WAIT_SECONDS = 1.0
-
-
-class StopSignal:
-    """Remembers the first signal that asked this process to stop."""
-
-    def __init__(self) -> None:
-        self.signum: int | None = None
-
-    def __call__(self) -> bool:
-        return self.signum is not None
-
-    @contextmanager
-    def listening(self) -> Iterator["StopSignal"]:
-        """Within, the signals only set a flag; afterwards they do what they did before."""
-        before = {signum: signal.signal(signum, self._receive) for signum in SIGNALS}
-        try:
-            yield self
-        finally:
-            for signum, handler in before.items():
-                signal.signal(signum, handler)
-
-    def _receive(self, signum: int, frame: FrameType | None) -> None:
-        self.signum = self.signum or signum
 
 
 def work(study: SweepStudy, count: int, stop: StopSignal) -> None:

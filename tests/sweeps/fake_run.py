@@ -67,9 +67,9 @@ def main(args: list[str]) -> int:
         return run(args[1:])
     from lit_gen.cli import main as command_line
     from lit_gen.cli import sweep
-    from lit_gen.sweeps import trial
+    from lit_gen.jobs import child
 
-    trial.PROGRAM, trial.POLL_SECONDS = [sys.executable, __file__], 0.02
+    child.PROGRAM, child.POLL_SECONDS = [sys.executable, __file__], 0.02
     sweep.check_configurations = lambda sweep: None
     return command_line.main(args)
 

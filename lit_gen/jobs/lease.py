@@ -1,4 +1,4 @@
-"""Who works on which trial: a file for each, which its holder touches while it lives."""
+"""Who works on which piece of work: a file for each, which its holder touches while it lives."""
 
 from __future__ import annotations
 
@@ -9,36 +9,36 @@ from contextlib import suppress
 from pathlib import Path
 
 from lit_gen.core.run_dir import write_atomically
-from lit_gen.sweeps.process import Process
+from lit_gen.jobs.process import Process
 
 
 class Lease:
-    """The right of this process to work on a trial. A thread touches the file until the lease is released.
+    """The right of this process to a piece of work. A thread touches the file until the lease is released.
 
     Args:
         path: the file.
-        seconds: after so long without a touch others take the trial, if they cannot see the process itself.
+        seconds: after so long without a touch others take the work, if they cannot see the process itself.
     """
 
     def __init__(self, path: Path, seconds: float) -> None:
         self.path, self.interval = path, min(5.0, seconds / 8)
         self.holder = str(Process.this())
         self.lost = False
-        """Whether another process took the trial (because this one stood still for too long)."""
+        """Whether another process took the work (because this one stood still for too long)."""
         self._released = threading.Event()
         write_atomically(path, self.holder)
         self._thread = threading.Thread(target=self._beat, name=f"lease {path.name}", daemon=True)
         self._thread.start()
 
     def release(self) -> None:
-        """Gives the trial up: if it is not finished, anybody may continue it at once."""
+        """Gives the work up: if it is not finished, anybody may continue it at once."""
         self._released.set()
         self._thread.join()
         if self.is_held():
             self.path.unlink(missing_ok=True)
 
     def is_held(self) -> bool:
-        """Whether the trial is still this process's."""
+        """Whether the work is still this process's."""
         try:
             return not self.lost and self.path.read_text() == self.holder
         except FileNotFoundError:
@@ -54,7 +54,7 @@ class Lease:
 
 
 class Leases:
-    """The leases of a sweep as this process sees them.
+    """The leases in a folder as this process sees them.
 
     Args:
         folder: where they are; made where it is missing.
@@ -68,11 +68,11 @@ class Leases:
         folder.mkdir(parents=True, exist_ok=True)
 
     def take(self, name: str) -> Lease:
-        """Takes the lease, whoever had it; called under the lock of the sweep."""
+        """Takes the lease, whoever had it; called under the lock of those who share the work."""
         return Lease(self.folder / name, self.seconds)
 
     def is_free(self, name: str) -> bool:
-        """Whether nobody alive works on the trial."""
+        """Whether nobody alive holds the lease."""
         path = self.folder / name
         try:
             state = (path.read_text(), path.stat().st_mtime_ns)

@@ -9,6 +9,7 @@ from typing import Any
 
 from lit_gen.cli.messages import shorten
 from lit_gen.core.errors import LitGenError, UsageError
+from lit_gen.core.tree import flatten
 
 # These may change when a run is continued, and take effect; everything else is part of what the run is.
 MAY_CHANGE_ON_RESUME = (
@@ -43,12 +44,3 @@ def refuse_changes(before: dict[str, Any], after: dict[str, Any]) -> None:
                 f"{key} cannot change from {old.get(key)} to {new.get(key)} while resuming: "
                 "start a new run with --config RUN/config.yaml"
             )
-
-
-def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
-    """Leaves of nested dicts and lists under dotted keys."""
-    if isinstance(tree, list):
-        tree = dict(enumerate(tree))
-    if not isinstance(tree, dict):
-        return {prefix[:-1]: tree}
-    return {key: leaf for name, branch in tree.items() for key, leaf in flatten(branch, f"{prefix}{name}.").items()}

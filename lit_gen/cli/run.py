@@ -13,7 +13,6 @@ import torch
 
 from lit_gen.callbacks.checkpoint_averaging import validate_average
 from lit_gen.cli.app import LitGenCLI
-from lit_gen.cli.configuration import flatten
 from lit_gen.cli.report import print_report
 from lit_gen.core.checkpoint import AVERAGED, RunCheckpoint, load_checkpoint, newest_intact
 from lit_gen.core.console import say
@@ -21,6 +20,7 @@ from lit_gen.core.errors import UsageError
 from lit_gen.core.loggers import finish_loggers, upload_best_model
 from lit_gen.core.run_dir import RunDir, git_state, versions, write_examples, write_result
 from lit_gen.core.stopping import Phase, Stopped, requeue, stop_request
+from lit_gen.core.tree import flatten
 
 
 def main(command: str, args: list[str]) -> int:

@@ -50,7 +50,7 @@ class Options:
     quick: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Cell:
     """One run of a table.
 
@@ -132,8 +132,13 @@ class Cell:
         for number, callback in enumerate(experiment["trainer"].get("callbacks", ())):
             if self.options.inception and callback.get("init_args", {}).get("extractor") == "inception":
                 given[f"trainer.callbacks.{number}.init_args.{INCEPTION}"] = self.options.inception
-        words = [f"--{key}={value}" for key, value in _on_command_line(experiment, given).items()]
-        return ["--config", str(self.row.config), *words, f"--seed_everything={self.seed}", *self.options.words]
+        # on a machine with several GPUs a run would take them all, and with them a batch several times as large
+        given = {"trainer.devices": 1, **given} if "devices" not in experiment["trainer"] else given
+        return [*self._command_words(given), *self.options.words]
+
+    def _command_words(self, given: dict[str, Any]) -> list[str]:
+        words = [f"--{key}={value}" for key, value in _on_command_line(self.row.experiment, given).items()]
+        return ["--config", str(self.row.config), *words, f"--seed_everything={self.seed}"]
 
     @property
     def place_words(self) -> list[str]:
@@ -143,7 +148,7 @@ class Cell:
     @property
     def command(self) -> str:
         """What anybody may type to repeat the cell."""
-        return shlex.join(["lit-gen", "run", *self.words])
+        return shlex.join(["lit-gen", "run", *self._command_words(self.overrides)])
 
     def missing(self) -> str | None:
         """What it needs and is not there, or None."""

@@ -48,7 +48,8 @@ class Column:
         decimals: shown.
         scale: factor from the logged to the shown value, e.g. 100 for a share in per cent.
         tolerance: by how much a value may miss the paper's (in the shown unit).
-        error: name of the metric that is the error within one run, or None.
+        error: the error within one run: the name of a metric; "estimator" for the standard error that the metric's estimator
+            states; "bootstrap" for BLEU over the test sentences; or None.
         error_kind: what it is, of :data:`ERROR_KINDS`.
     """
 

@@ -1,0 +1,209 @@
+"""The records of a table's runs, small JSON files in ``results/KEY/``: what the tables in README and docs are written from.
+
+results/KEY/
+    ROW-seedN.json      the run's result.json and configuration, its curves, which cell it was; a checksum over all
+    ROW-seedN.png       its last sample grid, where it made one
+    comparisons.json    paired comparisons of rows, made while the runs' own values per test item were at hand
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import math
+import shutil
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from lit_gen.core.errors import LitGenError
+from lit_gen.core.run_dir import RunDir, write_atomically
+from lit_gen.jobs.run_files import read_config, read_result
+from lit_gen.papers.cell import Cell
+from lit_gen.papers.statistics import Comparison, bootstrap_bleu
+from lit_gen.papers.table import Column
+
+FORMAT = 1
+CURVE_POINTS = 60
+ESTIMATOR, BOOTSTRAP = "estimator", "bootstrap"
+
+
+class CorruptRecord(LitGenError):
+    """A record that cannot be read, or that is not what was written."""
+
+
+@dataclass(frozen=True)
+class Records:
+    """The records of one table.
+
+    Args:
+        folder: ``results/KEY``.
+    """
+
+    folder: Path
+
+    def path(self, name: str) -> Path:
+        return self.folder / f"{name}.json"
+
+    def read(self, name: str) -> dict[str, Any] | None:
+        """The record of a cell's name, whatever run it is of; None where there is none.
+
+        Raises:
+            CorruptRecord: saying what is wrong with it.
+        """
+        try:
+            text = self.path(name).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+        except (OSError, UnicodeDecodeError) as error:
+            raise CorruptRecord(f"{self.path(name)} cannot be read: {error}") from error
+        try:
+            record = json.loads(text)
+        except ValueError as error:
+            raise CorruptRecord(f"{self.path(name)} is no JSON: {error}") from error
+        if not isinstance(record, dict) or record.get("format") != FORMAT:
+            raise CorruptRecord(f"{self.path(name)} is no record of format {FORMAT}")
+        if record.get("checksum") != checksum(record):
+            raise CorruptRecord(f"{self.path(name)} is not what was written: its checksum differs")
+        return record
+
+    def picture(self, name: str) -> bytes | None:
+        """The sample grid of a cell, PNG."""
+        file = self.path(name).with_suffix(".png")
+        return file.read_bytes() if file.is_file() else None
+
+    def collect(self, cell: Cell) -> dict[str, Any]:
+        """Makes the record of a finished run and writes it.
+
+        Raises:
+            CorruptRecord: its result.json cannot be read.
+            LitGenError: the run read other data than the table says.
+        """
+        record = record_of(cell)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        picture, grids = self.path(cell.name).with_suffix(".png"), sorted(cell.run.samples.glob("step-*.png"))
+        if grids:
+            shutil.copyfile(grids[-1], picture)
+        else:
+            picture.unlink(missing_ok=True)
+        write_atomically(self.path(cell.name), json.dumps(record, indent=1, sort_keys=True) + "\n")
+        return record
+
+    # ---------------------------------------------------------------- comparisons
+
+    @property
+    def _comparisons(self) -> Path:
+        return self.folder / "comparisons.json"
+
+    def comparisons(self, keys: dict[str, str]) -> list[Comparison]:
+        """The comparisons whose two runs are those of the given keys by row; none where the file is missing or unreadable."""
+        try:
+            entries = json.loads(self._comparisons.read_text(encoding="utf-8"))
+            return [
+                Comparison(**entry["comparison"])
+                for entry in entries
+                if all(keys.get(row) == key for row, key in entry["keys"].items())
+            ]
+        except (OSError, ValueError, TypeError, KeyError):
+            return []
+
+    def write_comparisons(self, found: Iterable[tuple[dict[str, str], Comparison]]) -> None:
+        """Writes comparisons with the keys by row of the runs that they compare."""
+        entries = [{"keys": keys, "comparison": asdict(comparison)} for keys, comparison in found]
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(self._comparisons, json.dumps(entries, indent=1, sort_keys=True) + "\n")
+
+
+def record_of(cell: Cell) -> dict[str, Any]:
+    """What is kept of a finished run.
+
+    Raises:
+        CorruptRecord: its result.json cannot be read.
+        LitGenError: it read other data than the table says.
+    """
+    result = finished(cell.run)
+    if result is None:
+        raise CorruptRecord(f"{cell.run.result} is missing")
+    if cell.data_hash is not None and result.get("data_hash") != cell.data_hash:
+        raise LitGenError(
+            f"the run read other data than the table's: data_hash is {result.get('data_hash')}, expected {cell.data_hash}"
+        )
+    record = {
+        "format": FORMAT, "table": cell.table.key, "row": cell.row.key, "seed": cell.seed, "key": cell.key,
+        "config_hash": cell.config_hash, "code": cell.code, "data_hash": result.get("data_hash"),
+        "command": cell.command, "quick": cell.options.quick, "run": result, "config": placeless(read_config(cell.run)),
+        "curves": curves(cell.run.metrics, {column.metric for column in cell.table.columns}),
+        "within": {column.key: within(column, result, cell.run) for column in cell.table.columns if column.error},
+    }  # fmt: skip
+    return {**record, "checksum": checksum(record)}
+
+
+def finished(run: RunDir) -> dict[str, Any] | None:
+    """``result.json`` of a run that has ended, or None.
+
+    Raises:
+        CorruptRecord: it cannot be read.
+    """
+    try:
+        result = read_result(run)
+        if result is not None and not isinstance(result.get("metrics"), dict):
+            raise CorruptRecord(f"{run.result} has no metrics")
+        return result
+    except (ValueError, AttributeError) as error:
+        raise CorruptRecord(f"{run.result} is no JSON: {error}") from error
+
+
+def placeless(config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration without the folders of the machine on which it ran."""
+    kept = {key: value for key, value in config.items() if key not in ("runs_dir", "loggers")}
+    options = kept.get("data", {}).get("init_args", {})
+    if "root" in options:
+        kept["data"] = {**kept["data"], "init_args": {**options, "root": "data"}}
+    return kept
+
+
+def checksum(record: dict[str, Any]) -> str:
+    """Sixteen hexadecimal digits of all of a record but its checksum."""
+    content = {key: value for key, value in record.items() if key != "checksum"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def within(column: Column, result: dict[str, Any], run: RunDir) -> float | None:
+    """The error of a column within one run, in the logged unit; None where the run has none."""
+    if column.error == BOOTSTRAP:
+        lines = [run.samples / f"test.{kind}" for kind in ("hypotheses", "references")]
+        if not all(file.is_file() for file in lines):
+            return None
+        hypotheses, references = (file.read_text(encoding="utf-8").splitlines() for file in lines)
+        tokenize = "13a" if column.metric.endswith("_detokenized") else "none"
+        return bootstrap_bleu(hypotheses, references, tokenize)
+    if column.error == ESTIMATOR:
+        return result.get("estimators", {}).get(column.metric, {}).get("stderr")
+    return result["metrics"].get(column.error)
+
+
+def curves(metrics: Path, tested: set[str]) -> dict[str, list[list[float]]]:
+    """The curves worth drawing of a run's metrics.csv, each thinned to some sixty points ``[step, value]``.
+
+    Those are the validation values of what is tested, else ``val/loss`` or ``val/nll``, and the training loss.
+    """
+    found: dict[str, list[list[float]]] = {}
+    wanted = {name.replace("test/", "val/", 1) for name in tested}
+    if metrics.is_file():
+        with open(metrics, newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                for name, text in row.items():
+                    kept = name in wanted or name in ("val/loss", "val/nll", "val/elbo", "train/loss", "train/loss_g")
+                    if kept and text and math.isfinite(float(text)):
+                        found.setdefault(name, []).append([int(float(row["step"])), float(f"{float(text):.5g}")])
+    return {name: thinned(points) for name, points in sorted(found.items())}
+
+
+def thinned(points: list[list[float]]) -> list[list[float]]:
+    """At most :data:`CURVE_POINTS` of the points, the first and the last among them."""
+    if len(points) <= CURVE_POINTS:
+        return points
+    stride = (len(points) - 1) / (CURVE_POINTS - 1)
+    return [points[round(number * stride)] for number in range(CURVE_POINTS)]

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -20,6 +21,7 @@ from lit_gen.papers.plan import print_plan
 from lit_gen.papers.progress import Progress
 from lit_gen.papers.records import Records
 from lit_gen.papers.runner import Runner, Storage, collect
+from lit_gen.papers.slurm import Array
 from lit_gen.papers.status import State, Status, status
 from lit_gen.papers.table import PaperTable
 from lit_gen.papers.table_file import read_table
@@ -174,11 +176,13 @@ class Job:
         self._write()
         return not any(found.state is State.FAILED for found in self.states().values())
 
-    def _array(self, storage: Storage, stop: StopSignal, progress: Progress):
-        from lit_gen.cli.app import checked_config
-        from lit_gen.papers.slurm import Array
+    def _array(self, storage: Storage, stop: StopSignal, progress: Progress) -> Array:
+        def configure(words: list[str]) -> dict[str, Any]:
+            from lit_gen.cli.app import checked_config  # with torch, which takes seconds
 
-        return Array(storage, self.records, self.options.sbatch, checked_config, stop, progress.tell)
+            return checked_config(words)
+
+        return Array(storage, self.records, self.options.sbatch, configure, stop, progress.tell)
 
     def _write(self) -> None:
         """Compares rows, prints the table and writes it in every form."""

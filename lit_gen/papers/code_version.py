@@ -70,17 +70,19 @@ def bare_source(source: str) -> str:
             row, column = token.start
             lines[row - 1] = lines[row - 1][:column]
     for node in ast.walk(ast.parse(source)):
-        for first, last in _docstrings(node):
-            lines[first - 1 : last] = [""] * (last - first + 1)
+        for text in _docstrings(node):
+            before = lines[text.lineno - 1].encode()[: text.col_offset].decode()  # columns count bytes
+            lines[text.lineno - 1 : text.end_lineno] = [before] + [""] * (text.end_lineno - text.lineno)
     return "\n".join(line.rstrip() for line in lines if line.strip())
 
 
-def _docstrings(node: ast.AST) -> Iterator[tuple[int, int]]:
-    """First and last line of the strings in a body that are statements: docstrings, also those of attributes."""
-    for statement in getattr(node, "body", None) or [] if not isinstance(node, ast.Lambda | ast.IfExp) else []:
+def _docstrings(node: ast.AST) -> Iterator[ast.Expr]:
+    """The strings in a body that are statements: docstrings, also those of attributes."""
+    body = getattr(node, "body", None)
+    for statement in body if isinstance(body, list) else ():
         alone = isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
         if alone and isinstance(statement.value.value, str):
-            yield statement.lineno, statement.end_lineno
+            yield statement
 
 
 @cache

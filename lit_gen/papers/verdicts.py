@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -67,7 +68,7 @@ def verdict(
         gap, allowed = ours.mean - paper.value, allowance(ours, paper, row.tolerance[column.key])
         said = f"{_signed(gap, column)} from the paper, {_plain(allowed, column)} allowed"
         better = row.rule == "at_least" and (gap > 0) == column.higher
-        if abs(gap) <= allowed or better:
+        if abs(gap) <= allowed or math.isclose(abs(gap), allowed) or better:
             return Verdict(Kind.REPRODUCED, said)
         missed = f"{said}; "
     agree, reversed_ = order(table, row, column, measured)

@@ -10,9 +10,9 @@ from typing import Any
 
 import yaml
 
-from tests.conftest import process_environment
+from tests.conftest import ROOT, process_environment
 
-FAKE = Path(__file__).with_name("fake_run.py")
+FAKE = ROOT / "tests" / "fake_run.py"
 
 
 def sweep_text(**changes: Any) -> str:

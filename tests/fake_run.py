@@ -1,4 +1,4 @@
-"""A stand-in for ``python -m lit_gen`` in tests of sweeps: the real ``sweep``, and a ``run`` that takes no time.
+"""A stand-in for ``python -m lit_gen`` in tests: the real ``sweep`` and ``reproduce``, and a ``run`` that takes no time.
 
 The run logs one value of ``val/loss`` a step, notes each process that worked on it in ``starts.txt``, keeps the step that it
 has reached in ``checkpoints/last``, saves and leaves with 143 on SIGTERM, and says in ``result.json`` what it ended with.
@@ -16,13 +16,20 @@ from pathlib import Path
 
 import yaml
 
+PROVENANCE = {
+    "data_hash": "0123456789abcdef", "estimators": {}, "steps": 5, "epochs": 1, "parameters": {"total": 7}, "device": "cpu",
+    "git": {"commit": "c0ffee" * 6, "dirty": False}, "versions": {"python": "3"}, "threads": 1, "world_size": 1,
+    "precision": "32-true", "seconds": {"train": 1.0, "evaluation_in_training": 0.0, "test": 0.5},
+}  # fmt: skip
+"""What a run record says besides its metrics."""
+
 
 def run(words: list[str]) -> int:
     if words[0] == "--resume":
         folder = Path(words[1])
         options = yaml.safe_load((folder / "config.yaml").read_text())
     else:
-        options = dict(word.removeprefix("--").split("=", 1) for word in words if "=" in word)
+        options = dict(word.removeprefix("--").removeprefix("model.").split("=", 1) for word in words if "=" in word)
         folder = Path(options["runs_dir"]) / options["name"] / os.environ["LIT_GEN_RUN_ID"]
         (folder / "checkpoints").mkdir(parents=True)
         write(folder / "config.yaml", yaml.safe_dump(options))
@@ -52,7 +59,12 @@ def run(words: list[str]) -> int:
         if stopped:
             return 143
     tested = {"test/loss": x * x} if options.get("fail") != "untested" else {}
-    write(folder / "result.json", json.dumps({"metrics": tested}))
+    seed = int(options.get("seed_everything", 0))
+    write(folder / "examples.json", json.dumps({"test/loss": [x * x + i % 3 + seed for i in range(30)]}))
+    if options.get("fail") == "torn result" and len((folder / "starts.txt").read_text().splitlines()) == 1:
+        (folder / "result.json").write_text('{"metrics": {"test')
+        return 0
+    write(folder / "result.json", json.dumps({**PROVENANCE, "metrics": tested, "seed": seed}))
     return 0
 
 

@@ -83,6 +83,23 @@ def status(cell: Cell, records: Records, fetch: bool = False) -> Status:
     return Status(State.MISSING)
 
 
+def recorded(cell: Cell, records: Records) -> Status:
+    """What the records alone say of a cell, the same on every machine: for tables that are written into documents.
+
+    A record of the same configuration and data is a measurement of this cell, whatever has been changed in the code since; it
+    says of which commit it is.
+
+    Raises:
+        CorruptRecord: the record cannot be read.
+    """
+    record = records.read(cell.name)
+    if record is not None and not _differs(cell, record, code=False):
+        return Status(State.DONE, record=record)
+    if cell.table.needs:
+        return Status(State.BLOCKED, "no " + ", no ".join(need.what for need in cell.table.needs))
+    return Status(State.MISSING)
+
+
 def failure(cell: Cell) -> str:
     """Why the run failed the last time; "" where it did not."""
     file = cell.run.path / FAILURE
@@ -101,9 +118,13 @@ def note_failure(cell: Cell, reason: str) -> None:
 
 def difference(cell: Cell, record: dict[str, Any]) -> str:
     """In what a record's run differs from the cell as it is now."""
-    differs = [
-        ("configuration", record["config_hash"] != cell.config_hash),
-        ("data", cell.data_hash is not None and record["data_hash"] != cell.data_hash),
-        ("code", record["code"] != cell.code),
-    ]
-    return "the record is of another " + " and other ".join(name for name, other in differs if other)
+    return "the record is of another " + " and other ".join(_differs(cell, record))
+
+
+def _differs(cell: Cell, record: dict[str, Any], code: bool = True) -> list[str]:
+    differs = {
+        "configuration": record["config_hash"] != cell.config_hash,
+        "data": cell.data_hash is not None and record["data_hash"] != cell.data_hash,
+        "code": code and record["code"] != cell.code,
+    }
+    return [name for name, other in differs.items() if other]

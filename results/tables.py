@@ -1,15 +1,23 @@
-"""Writes README's tables from the run records and benchmark records that lie beside this file (``make tables``)."""
+"""Writes the tables of README and docs from the run records and benchmark records beside this file (``make tables``)."""
 
 from __future__ import annotations
 
 import json
 import re
-import statistics
 from pathlib import Path
 from typing import Any
 
+from lit_gen.papers.assemble import build
+from lit_gen.papers.cell import Options, cells
+from lit_gen.papers.output.markdown import long_table, short_table
+from lit_gen.papers.records import Records
+from lit_gen.papers.report import TableReport
+from lit_gen.papers.status import recorded
+from lit_gen.papers.table_file import read_table
+
 HERE = Path(__file__).resolve().parent
-README = HERE.parent / "README.md"
+README, DOCS = HERE.parent / "README.md", HERE.parent / "docs" / "papers"
+PAPERS = sorted((HERE.parent / "configs" / "papers").glob("*.yaml"))
 
 
 def records(kind: str) -> list[dict[str, Any]]:
@@ -100,28 +108,6 @@ def results_table() -> str:
     return table(["config", "model", "parameters", "test", *TRAINED], rows)
 
 
-def translation_table() -> str:
-    """One row for each run that translates, the one with seeds left to a table of its own."""
-    rows = []
-    for record in filter(of_text, records("runs")):
-        metrics = record["metrics"]
-        if "test/bleu" not in metrics or record["experiment"].startswith("scheduled_"):
-            continue
-        scores = [("bleu", ".2f"), ("bleu_detokenized", ".2f"), ("chrf", ".2f"), ("exact_match", ".1%")]
-        rows.append(
-            [
-                f"`{record['experiment']}`",
-                f"{record['parameters']['total']:,}",
-                f"{metrics['test/nll']:.3f}",
-                f"{metrics['test/perplexity']:.2f}",
-                *(format(metrics[f"test/{name}"], form) if f"test/{name}" in metrics else "" for name, form in scores),
-                *trained(record),
-            ]
-        )
-    scores = ["nats / token", "perplexity", "BLEU", "detokenised, 13a", "chrF", "exact match"]
-    return table(["config", "parameters", *scores, *TRAINED], rows)
-
-
 def language_table() -> str:
     """One row for each language model of tinyshakespeare, the best last."""
     found = [r for r in filter(of_text, records("runs")) if r["data"].endswith("TinyShakespeare")]
@@ -144,31 +130,6 @@ def language_table() -> str:
     return table(["model", "parameters", *columns, *TRAINED], rows)
 
 
-def scheduled_table() -> str:
-    """Scheduled sampling: mean and sample standard deviation over the seeds of each way to train."""
-    groups: dict[str, list[dict[str, float]]] = {}
-    for record in records("runs"):
-        if record["experiment"].startswith("scheduled_"):
-            groups.setdefault(record["experiment"], []).append(record["metrics"])
-
-    def spread(runs: list[dict[str, float]], name: str, scale: float, digits: int) -> str:
-        values = [scale * run[f"test/{name}"] for run in runs]
-        deviation = statistics.stdev(values) if len(values) > 1 else float("nan")
-        return f"{statistics.mean(values):.{digits}f} ± {deviation:.{digits}f}"
-
-    rows = [
-        [
-            f"`{name}`",
-            str(len(runs)),
-            spread(runs, "exact_match", 100, 1),
-            spread(runs, "bleu", 1, 2),
-            spread(runs, "nll", 1, 4),
-        ]
-        for name, runs in groups.items()
-    ]
-    return table(["training", "seeds", "exact match, %", "BLEU", "nats / token, true prefix"], rows)
-
-
 def benchmarks_table() -> str:
     """One row for each measured pair."""
     rows = [
@@ -179,15 +140,39 @@ def benchmarks_table() -> str:
     return table(["what", "ours", "beside", "ratio", "how"], rows)
 
 
+def paper_report(file: Path) -> TableReport:
+    """A paper's table as the records tell it, the same on every machine."""
+    table, records = read_table(file), Records(HERE / file.stem)
+    every = cells(table, [], None, Options(Path("runs/reproduce") / file.stem))
+    return build(table, {cell: recorded(cell, records) for cell in every}, records)
+
+
+def paper_tables() -> dict[str, str]:
+    """The short table of each paper, by its key, in the order of the files' names."""
+    return {file.stem: short_table(paper_report(file)) for file in PAPERS}
+
+
+def paper_pages() -> dict[Path, str]:
+    """The pages in docs/papers: the long table of each paper, and an index."""
+    reports = {file.stem: paper_report(file) for file in PAPERS}
+    pages = {DOCS / f"{key}.md": long_table(report) for key, report in reports.items()}
+    rows = []
+    for key, report in reports.items():
+        states = [cell.state for row in report.rows for cell in row.cells]
+        done = f"{states.count('done')} of {len(states)}"
+        rows.append([f"[{key}]({key}.md)", report.table.citation, report.table.table, done])
+    index = table(["table", "paper", "which of its tables", "cells run"], rows)
+    head = (
+        "What was printed beside what `lit-gen reproduce` measured; `make tables` writes these pages from `results/`."
+    )
+    return {**pages, DOCS / "README.md": f"# Papers' tables\n\n{head}\n\n{index}\n"}
+
+
 def with_tables(text: str) -> str:
     """The text with fresh tables between its markers."""
-    for name, content in (
-        ("results", results_table()),
-        ("translation", translation_table()),
-        ("language", language_table()),
-        ("scheduled", scheduled_table()),
-        ("benchmarks", benchmarks_table()),
-    ):
+    contents = {"results": results_table(), "language": language_table(), "benchmarks": benchmarks_table()}
+    contents |= {f"paper:{key}": content for key, content in paper_tables().items()}
+    for name, content in contents.items():
         between = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
         text = between.sub(lambda match, content=content: f"{match[1]}{content}\n{match[2]}", text)
     return text
@@ -195,3 +180,6 @@ def with_tables(text: str) -> str:
 
 if __name__ == "__main__":
     README.write_text(with_tables(README.read_text()))
+    DOCS.mkdir(parents=True, exist_ok=True)
+    for page, content in paper_pages().items():
+        page.write_text(content)

@@ -15,7 +15,7 @@ import yaml
 from torch import Tensor
 
 ROOT = Path(__file__).resolve().parents[1]
-CONFIGS = sorted((ROOT / "configs").glob("*/*.yaml"))
+CONFIGS = sorted(path for path in (ROOT / "configs").glob("*/*.yaml") if path.parent.name != "papers")
 REAL_DATA = Path(os.environ.get("LIT_GEN_DATA", ROOT.parent / "shared" / "data"))
 
 

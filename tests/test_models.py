@@ -142,16 +142,10 @@ def test_overfits_a_tiny_batch(config: Path, tmp_path: Path) -> None:
     init = experiment["model"]["init_args"]
     adam = {"class_path": "torch.optim.Adam", "init_args": {"lr": 0.003, "betas": [0.5, 0.999]}}
     init |= {"scheduler": None} if "scheduler" in init else {}
-    if experiment["model"]["class_path"].endswith(".GAN"):
+    if "optimizer_d" in init:
         still = {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.0}}
-        init |= {
-            "discriminator_steps": 1,
-            "optimizer_d": adam,
-            "optimizer_g": still,
-            "constraint": None,
-            "scheduler_d": None,
-            "scheduler_g": None,
-        }
+        plain = {"discriminator_steps": 1, "constraint": None, "scheduler_d": None, "scheduler_g": None}
+        init |= {"optimizer_d": adam, "optimizer_g": still} | {k: v for k, v in plain.items() if k in init}
         key = "train/loss_d"
     else:
         init |= {"optimizer": adam}

@@ -29,7 +29,7 @@ class SplitDataModule(LightningDataModule):
         super().__init__()
         self.allow_zero_length_dataloader_with_multiple_devices = True  # more processes than evaluation batches
         self._splits: dict[str, Examples] | None = None
-        self._seen = hashlib.sha256()
+        self._seen: list[str] = []
 
     # ---------------------------------------------------------------- what a subclass says
 
@@ -65,16 +65,17 @@ class SplitDataModule(LightningDataModule):
 
     def saw(self, name: str, *content: Any) -> None:
         """Called by whoever reads the data, in a fixed order: what was read, as bytes or texts, for :attr:`content_hash`."""
-        self._seen.update(name.encode())
+        digest = hashlib.sha256()
         for part in content:
-            self._seen.update(part.encode() if isinstance(part, str) else part)
+            digest.update(part.encode() if isinstance(part, str) else part)
+        self._seen.append(f"{name} {digest.hexdigest()}")
 
     @property
     def content_hash(self) -> str:
         """Sixteen hexadecimal digits of the data as it was read, before any option of ours touches it: two runs with the same
         ones had the same data, wherever it lay. Reads the data where that has not happened."""
         self.setup()
-        return self._seen.hexdigest()[:16]
+        return hashlib.sha256("\n".join(self._seen).encode()).hexdigest()[:16]
 
     def split(self, name: str) -> Any:
         """The examples of "train", "val" or "test"; reads the data where that has not happened."""

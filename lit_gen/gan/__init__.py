@@ -7,6 +7,8 @@ from lit_gen.gan.networks import Discriminator, Generator, MLPDiscriminator, MLP
 from lit_gen.gan.objectives import Hinge, LeastSquares, Minimax, NonSaturating, Objective, Wasserstein
 from lit_gen.gan.penalties import R1, Constraint, GradientPenalty, Penalty, WeightClipping
 from lit_gen.gan.resnet import ResNetDiscriminator, ResNetGenerator
+from lit_gen.gan.semi_supervised_gan import SemiSupervisedGAN
+from lit_gen.gan.semi_supervised_networks import SemiSupervisedClassifier, SemiSupervisedGenerator
 from lit_gen.gan.tricks import FeatureMatching, HistoricalAveraging, OneSidedLabelSmoothing, Trick
 
 __all__ = [
@@ -32,6 +34,9 @@ __all__ = [
     "Penalty",
     "ResNetDiscriminator",
     "ResNetGenerator",
+    "SemiSupervisedClassifier",
+    "SemiSupervisedGAN",
+    "SemiSupervisedGenerator",
     "Trick",
     "VirtualBatchNorm",
     "Wasserstein",

@@ -8,41 +8,16 @@ import pytest
 import torch
 import torch_fidelity
 from metrics_processes import in_two_processes, measure_inception
-from torch import Tensor, nn
-from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+from torch import Tensor
+
+from tests.random_inception import blurred_noise, write_random_inception
 
 N = 64
 
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Random weights whose features vary: batch norm has the statistics of a few images."""
-    path = tmp_path_factory.mktemp("inception") / "random.pth"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(FeatureExtractorInceptionV3, "load_state_dict", lambda self, state: None)
-        torch.save({}, path)
-        network = FeatureExtractorInceptionV3("random", ["2048"], feature_extractor_weights_path=str(path))
-    torch.manual_seed(0)
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight)
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = 1.0
-    nn.init.normal_(network.fc.weight, std=0.3)
-    network.train()
-    with torch.no_grad():
-        network(images(8, 0.9, seed=0))
-    torch.save(network.state_dict(), path)
-    return str(path)
-
-
-def images(n: int, power: float, seed: int) -> Tensor:
-    """Blurred noise of random brightness and contrast, uint8 ``[n, 3, 16, 16]``."""
-    generator = torch.Generator().manual_seed(seed)
-    coarse = torch.rand(n, 3, 5, 5, generator=generator)
-    fine = nn.functional.interpolate(coarse, size=16, mode="bilinear") ** power
-    contrast = torch.rand(n, 1, 1, 1, generator=generator)
-    return (255 * (contrast * fine + (1 - contrast) * torch.rand(n, 1, 1, 1, generator=generator))).to(torch.uint8)
+    return write_random_inception(tmp_path_factory.mktemp("inception") / "random.pth")
 
 
 class Images(torch.utils.data.Dataset):
@@ -57,7 +32,7 @@ class Images(torch.utils.data.Dataset):
 
 
 def test_against_torch_fidelity(weights: str, tmp_path: Path) -> None:
-    fake, real = images(N, 1.0, seed=1), images(N, 2.5, seed=2)
+    fake, real = blurred_noise(N, 1.0, seed=1), blurred_noise(N, 2.5, seed=2)
     expected = torch_fidelity.calculate_metrics(
         input1=Images(fake), input2=Images(real), fid=True, isc=True, kid=True, kid_subset_size=N, batch_size=N,
         feature_extractor_weights_path=weights, cache=False, cuda=False, save_cpu_ram=True, verbose=False,

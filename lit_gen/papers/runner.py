@@ -222,7 +222,10 @@ def values(cell: Cell, record: dict) -> str:
     """The measured values of a record on one line."""
     metrics = record["run"]["metrics"]
     found = ((column, metrics.get(column.metric)) for column in cell.table.columns)
-    return ", ".join(f"{c.title} {value * c.scale:.{c.decimals}f}" for c, value in found if value is not None)
+    shown = (
+        f"{c.metric.rpartition('/')[2]} {value * c.scale:.{c.decimals}f}" for c, value in found if value is not None
+    )
+    return ", ".join(shown)
 
 
 def run_words(cell: Cell) -> list[str]:

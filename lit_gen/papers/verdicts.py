@@ -19,6 +19,7 @@ class Kind(str, Enum):
     NOT_REPRODUCED = "not reproduced"
     NOT_COMPARABLE = "not comparable"
     NOT_RUN = "not run"
+    QUICK = "not run at the paper's budget"
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def verdict(
     """
     paper = row.paper.get(column.key)
     if quick:
-        return Verdict(Kind.NOT_RUN, "not run at the paper's budget")
+        return Verdict(Kind.QUICK, "")
     if row.key not in measured:
         return Verdict(Kind.NOT_RUN, not_run)
     if paper is None:
@@ -77,8 +78,8 @@ def verdict(
             return Verdict(Kind.NOT_REPRODUCED, missed.removesuffix("; "))
         return Verdict(Kind.NOT_COMPARABLE, "no other row to compare the order with")
     if reversed_:
-        return Verdict(Kind.NOT_REPRODUCED, f"{missed}order reversed with {', '.join(reversed_)}")
-    return Verdict(Kind.TREND, f"{missed}order as in the paper with {', '.join(agree)}")
+        return Verdict(Kind.NOT_REPRODUCED, f"{missed}order reversed with {'; '.join(reversed_)}")
+    return Verdict(Kind.TREND, f"{missed}order as in the paper with {'; '.join(agree)}")
 
 
 def allowance(ours: Summary, paper: PaperValue, tolerance: float) -> float:

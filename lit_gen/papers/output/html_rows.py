@@ -16,7 +16,8 @@ from lit_gen.papers.output.words import NOTHING, Marks, run_of
 from lit_gen.papers.report import CellReport, Entry, RowReport
 from lit_gen.papers.verdicts import Kind
 
-SIGNS = {Kind.REPRODUCED: "✓", Kind.TREND: "≈", Kind.NOT_REPRODUCED: "✕", Kind.NOT_COMPARABLE: "·", Kind.NOT_RUN: "○"}
+SIGNS = {Kind.REPRODUCED: "✓", Kind.TREND: "≈", Kind.NOT_REPRODUCED: "✕", Kind.NOT_COMPARABLE: "·", Kind.NOT_RUN: "○",
+         Kind.QUICK: "○"}  # fmt: skip
 PROTOCOL = {"same": "yes", "part": "in part: the order of the rows can be compared", "other": "no"}
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -29,7 +30,7 @@ def escaped(text: str) -> str:
 def badge(kind: Kind, text: str = "") -> str:
     """A verdict."""
     return (
-        f'<span class="badge {kind.value.replace(" ", "-")}"><span aria-hidden="true">{SIGNS[kind]}</span>'
+        f'<span class="badge {"-".join(kind.value.split()[:2])}"><span aria-hidden="true">{SIGNS[kind]}</span>'
         f"{escape(text or kind.value)}</span>"
     )
 

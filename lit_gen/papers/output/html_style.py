@@ -141,6 +141,7 @@ footer { margin-top: 3.5rem; font-size: .845rem; color: var(--soft); }
   .inside { padding: 0 1rem 1.25rem; }
   summary { padding: .8rem 1rem; }
   summary .badge { margin-left: .3rem; }
+  .badge { white-space: normal; }
   dl { grid-template-columns: minmax(0, 1fr); gap: 0; }
   dd { margin-bottom: .45rem; }
   svg .tick { font-size: 14px; }

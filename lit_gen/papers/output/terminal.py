@@ -16,7 +16,7 @@ from lit_gen.papers.verdicts import Kind
 
 STYLES = {
     Kind.REPRODUCED: "green", Kind.TREND: "cyan", Kind.NOT_REPRODUCED: "red", Kind.NOT_COMPARABLE: "dim",
-    Kind.NOT_RUN: "dim",
+    Kind.NOT_RUN: "dim", Kind.QUICK: "dim",
 }  # fmt: skip
 HEAD = ("", "paper", "ours", "n", "95 % interval", "within a run", "verdict")
 INTERVAL, WITHIN, VERDICT = 4, 5, 6

@@ -27,7 +27,8 @@ demo-text: venv ## train a small Transformer on number words, test it, print ten
 	@run=$$(ls -td runs/transformer_numbers/*/ | head -1); head -40 $${run}samples/test.txt
 
 test: venv ## run the whole test suite
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+	@# three workers on two cores: many tests wait for processes and for a cluster
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist worksteal
 
 lint: venv ## ruff: lint and format check
 	$(BIN)/ruff check .
@@ -36,7 +37,7 @@ lint: venv ## ruff: lint and format check
 bench: venv ## measure ours beside bare PyTorch loops, torchvision and torchmetrics; ARGS="--root FOLDER --record"
 	$(BIN)/python -m benchmarks $(ARGS)
 
-tables: venv ## write README's tables from the records in results/
+tables: venv ## write the tables of README and docs/papers from the records in results/
 	$(BIN)/python -m results.tables
 
 clean: ## remove the environment and caches (runs are kept)

@@ -23,7 +23,8 @@ def blocks(language: str) -> list[str]:
 def commands() -> list[str]:
     lines = [line.split(" #")[0].strip() for block in blocks("bash") for line in block.splitlines()]
     found = [line for line in lines if line.startswith(("lit-gen", "torchrun"))]
-    return [f"{line} --dry-run" if line.startswith("lit-gen sweep") else line for line in found]  # hours otherwise
+    long = ("lit-gen sweep", "lit-gen reproduce")  # hours otherwise; tests/papers runs every table quickly
+    return [f"{line} --dry-run" if line.startswith(long) and "--dry-run" not in line else line for line in found]
 
 
 def runnable(command: str, folder: Path) -> list[str]:
@@ -78,11 +79,14 @@ def test_links_and_targets_exist() -> None:
     makefile = (ROOT / "Makefile").read_text()
     for target in re.findall(r"`?make (\w+)`?", README):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
-    for path in re.findall(r"`((?:configs|results|benchmarks|slurm|sweeps)/[\w/.]*)`", README):
+    for path in re.findall(r"`((?:configs|results|benchmarks|slurm|sweeps|docs)/[\w/.]*)`", README):
         assert (ROOT / path).exists(), path
 
 
 def test_tables_are_those_of_the_records() -> None:
-    from results.tables import with_tables
+    from results.tables import paper_pages, paper_tables, with_tables
 
     assert with_tables(README) == README, "run `make tables`"
+    assert all(f"<!-- paper:{key} -->" in README for key in paper_tables())
+    for page, content in paper_pages().items():
+        assert page.read_text() == content, "run `make tables`"

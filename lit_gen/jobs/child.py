@@ -7,7 +7,9 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from lit_gen.core.run_dir import RunDir
 from lit_gen.jobs.process import ends_with_parent
@@ -28,7 +30,9 @@ USAGE = 2
 """Exit code of a run whose configuration is refused."""
 
 
-def start(words: list[str], run: RunDir, log: Path) -> subprocess.Popen:
+def start(
+    words: list[str], run: RunDir, log: Path, variables: Mapping[str, str] = MappingProxyType({})
+) -> subprocess.Popen:
     """Starts a run in a session of its own (Ctrl-C is for who started it), without the variables of launchers.
 
     On Linux the system kills it when the thread that called this ends, and so when this process does, however it ends.
@@ -37,9 +41,16 @@ def start(words: list[str], run: RunDir, log: Path) -> subprocess.Popen:
         words: what stands after ``lit-gen``.
         run: its run directory, whose parent is the experiment.
         log: file that what it prints is appended to; its folder is made where it is missing.
+        variables: of its environment, besides those of this process.
     """
     kept = {k: v for k, v in os.environ.items() if k == "SLURM_TMPDIR" or not LAUNCHERS.fullmatch(k)}
-    environment = {**kept, "LIT_GEN_RUN_ID": run.run_id, "WANDB_RUN_GROUP": run.experiment, MARK: str(run.path)}
+    environment = {
+        **kept,
+        "LIT_GEN_RUN_ID": run.run_id,
+        "WANDB_RUN_GROUP": run.experiment,
+        MARK: str(run.path),
+        **variables,
+    }
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "ab") as output:
         return subprocess.Popen(

@@ -161,9 +161,8 @@ class Runner:
 
     def _start(self, cell: Cell, slot: int) -> subprocess.Popen:
         end_leftovers(child.MARK, str(cell.run.path))
-        if self.devices:
-            os.environ["CUDA_VISIBLE_DEVICES"] = self.devices[slot % len(self.devices)]
-        return child.start(run_words(cell), cell.run, self.storage.log(cell))
+        gpu = {"CUDA_VISIBLE_DEVICES": self.devices[slot % len(self.devices)]} if self.devices else {}
+        return child.start(run_words(cell), cell.run, self.storage.log(cell), gpu)
 
     def _ended(self, work: Work) -> None:
         """Writes down what came of a run, or starts it again where the system killed it."""
@@ -248,4 +247,5 @@ def devices() -> list[str]:
     if shutil.which("nvidia-smi") is None:
         return []
     listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=60)
-    return [str(number) for number, line in enumerate(listed.stdout.splitlines()) if line.startswith("GPU ")]
+    found = [line for line in listed.stdout.splitlines() if line.startswith("GPU ")]
+    return [str(number) for number in range(len(found))]

@@ -21,7 +21,11 @@ def test_options_do_not_change_it() -> None:
     ("one", "same", "other"),
     [
         (NumberText(train_size=50), NumberText(train_size=50, batch_size=3), NumberText(train_size=51)),
-        (NumberWords(train_size=50), NumberWords(train_size=50, vocab_size=99), NumberWords(train_size=50, target="fr")),
+        (
+            NumberWords(train_size=50),
+            NumberWords(train_size=50, vocab_size=99),
+            NumberWords(train_size=50, target="fr"),
+        ),
     ],
 )
 def test_texts(one, same, other) -> None:

@@ -29,7 +29,10 @@ COMMANDS = {
         "lit_gen.cli.sample",
         "images from a run: grid, array, walk, reconstructions, completions, filters, chains",
     ),
-    "reproduce": ("lit_gen.cli.reproduce", "a paper's table: what is missing is run, the paper's values stand beside ours"),
+    "reproduce": (
+        "lit_gen.cli.reproduce",
+        "a paper's table: what is missing is run, the paper's values stand beside ours",
+    ),
     "submit": ("lit_gen.cli.submit", "a run as a SLURM job: its script is written, shown and submitted"),
     "sweep": ("lit_gen.cli.sweep", "a W&B sweep file without internet, on any number of workers"),
 }

@@ -204,4 +204,4 @@ class Job:
         if not self.options.no_wandb:
             from lit_gen.papers.output.wandb import log_table
 
-            log_table(report, "lit_gen")
+            log_table(report, "lit_gen", self.folder)

@@ -47,7 +47,7 @@ class Submission:
 
     Args:
         name: of the job, drawn before it is submitted.
-        cells: names of the cells, in the order of the tasks.
+        cells: run directories of the cells, in the order of the tasks.
         job: its id; "" until SLURM has said it.
     """
 
@@ -115,7 +115,7 @@ class Array:
                     del open_cells[name]
                 else:
                     held[name] = lease
-            self._submit([cell for name, cell in open_cells.items() if self._task(name) is None])
+            self._submit([cell for cell in open_cells.values() if self._task(cell) is None])
             while open_cells and not self.stop():
                 time.sleep(POLL_SECONDS)
                 for cell in self._ended(open_cells, self._alive()):
@@ -128,7 +128,7 @@ class Array:
         """The cells that have come to an end; those whose task was killed are submitted again."""
         ended, killed = [], []
         for name, cell in cells.items():
-            task = self._task(name)
+            task = self._task(cell)
             try:
                 result = finished(cell.run)
             except CorruptRecord:
@@ -147,7 +147,7 @@ class Array:
             else:
                 killed.append(cell)
         for cell in killed:
-            self.tell(cell, f"its task {self._task(cell.name)} ended without a result and is submitted again")
+            self.tell(cell, f"its task {self._task(cell)} ended without a result and is submitted again")
         self._submit(killed)
         return ended
 
@@ -187,7 +187,7 @@ class Array:
         write_atomically(file, "".join(f"{line}\n" for line in lines))
         logs = self.storage.folder / "logs"
         logs.mkdir(exist_ok=True)
-        submission = Submission(name, [cell.name for cell in cells])
+        submission = Submission(name, [place(cell) for cell in cells])
         self.submissions = [*self.submissions, submission]
         self._write()
         done = subprocess.run(
@@ -207,14 +207,14 @@ class Array:
             self.unseen[cell.name] = 0
             self.tell(cell, f"-> task {submission.job}_{number}, {cell.run.path}")
 
-    def _task(self, cell: str) -> str | None:
+    def _task(self, cell: Cell) -> str | None:
         """The newest task of a cell; None where it has none that SLURM still knows."""
         for submission in reversed(self.submissions):
-            if cell in submission.cells:
+            if place(cell) in submission.cells:
                 if not submission.job:  # killed between the two: SLURM knows it by its name
                     found = _ask("squeue", "--noheader", "--format=%A", f"--name={submission.name}").split()
                     submission.job = found[0] if found else "unknown"
-                return f"{submission.job}_{submission.cells.index(cell) + 1}"
+                return f"{submission.job}_{submission.cells.index(place(cell)) + 1}"
         return None
 
     def _alive(self) -> set[str]:
@@ -230,6 +230,11 @@ class Array:
                 file = self.storage.folder / "logs" / f"{submission.name}-{number}.out"
                 return file if file.is_file() else None
         return None
+
+
+def place(cell: Cell) -> str:
+    """What a submission knows a cell by: another configuration has another run directory."""
+    return f"{cell.name}/{cell.run.run_id}"
 
 
 def _ask(*words: str) -> str:

@@ -45,9 +45,10 @@ def task_of(cluster: Cluster, cell: str) -> str:
     """The newest task of a cell, and its job for the cleaning up."""
     file = cluster.folder / "runs/reproduce/digits/slurm.json"
     for submission in reversed(json.loads(file.read_text()) if file.exists() else []):
-        if cell in submission["cells"] and submission["job"]:
+        names = [place.split("/")[0] for place in submission["cells"]]
+        if cell in names and submission["job"]:
             cluster.jobs.append(submission["job"])
-            return f"{submission['job']}_{submission['cells'].index(cell) + 1}"
+            return f"{submission['job']}_{names.index(cell) + 1}"
     return ""
 
 

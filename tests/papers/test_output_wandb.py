@@ -27,7 +27,7 @@ def test_lines_are_those_of_the_report() -> None:
 def test_an_offline_run_holds_the_table_and_the_page(tmp_path: Path, monkeypatch, capfd) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
-    log_table(REPORTS["three seeds"](), "lit_gen")
+    log_table(REPORTS["three seeds"](), "lit_gen", tmp_path)
     assert "warning" not in "".join(capfd.readouterr())
     (folder,) = tmp_path.glob("wandb/offline-run-*")
     (stored,) = folder.glob("*.wandb")
@@ -60,8 +60,8 @@ def test_it_is_offline_without_a_key_and_as_the_environment_says(
         raise RuntimeError("nobody\nis there")
 
     monkeypatch.setattr(wandb, "init", refuse)
-    log_table(REPORTS["quick"](), "lit_gen")
+    log_table(REPORTS["quick"](), "lit_gen", tmp_path)
     assert (asked["mode"], asked["project"], asked["name"]) == (mode, "lit_gen", "reproduce/iwae")
     captured = capsys.readouterr()
-    assert captured.out == ""
+    assert ("is logged offline" in captured.out) == (mode == "offline")
     assert re.fullmatch(r"lit-gen: warning: [^\n]*W&B[^\n]*nobody is there\n", captured.err)

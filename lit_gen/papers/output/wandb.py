@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 from lit_gen.papers.output import numbers, words
@@ -14,29 +15,33 @@ COLUMNS = ("row", "column", "paper", "ours", "sd", "n", "low", "high", "verdict"
 UNLOGGED = ("offline", "disabled", "dryrun")
 
 
-def log_table(report: TableReport, project: str) -> None:
+def log_table(report: TableReport, project: str, folder: Path) -> None:
     """Logs the table and the page in a run ``reproduce/KEY``; offline without a key, and a failure is one warning.
 
     Args:
         report: of the table.
         project: W&B project.
+        folder: W&B's files go to its ``wandb/``.
     """
     try:
-        _log(report, project)
+        _log(report, project, folder)
     except Exception as error:  # whatever W&B raises: the table is written elsewhere too
         what = " ".join(str(error).split()) or type(error).__name__
         print(f"lit-gen: warning: the table is not logged to W&B: {what}", file=sys.stderr, flush=True)
 
 
-def _log(report: TableReport, project: str) -> None:
+def _log(report: TableReport, project: str, folder: Path) -> None:
     import wandb
 
     from lit_gen.core.loggers import has_wandb_key
 
     given = os.environ.get("WANDB_MODE", "")
     mode = given if given in UNLOGGED else None if has_wandb_key() else "offline"
+    if mode == "offline":
+        print(f"W&B: the table is logged offline; upload it with: wandb sync {folder}/wandb/offline-run-*", flush=True)
     run = wandb.init(
         project=project,
+        dir=str(folder),
         name=f"reproduce/{report.table.key}",
         job_type="reproduce",
         mode=mode,

@@ -53,8 +53,8 @@ def build(table: PaperTable, states: Mapping[Cell, Status], records: Records, qu
             for column in table.columns
         }
         rows.append(RowReport(row, reports, entries))
-    first = {cell.row.key: record["key"] for cell, record in reversed(done.items())}
-    comparisons = () if quick else tuple(records.comparisons(first))
+    known = () if quick else records.comparisons({record["key"] for record in done.values()})
+    comparisons = tuple(found for _, found in known)
     return TableReport(table, tuple(rows), comparisons, quick)
 
 
@@ -96,24 +96,22 @@ def _picture(cell: Cell, found: Status, records: Records) -> bytes | None:
 
 
 def compare(table: PaperTable, cells: Sequence[Cell], records: Records) -> None:
-    """Compares each row's first seed with the baseline's on the same test items, where both runs lie here, and writes that.
+    """Compares each row with the baseline on the same test items, where both runs lie here, and writes that down.
 
-    Comparisons of runs that do not lie here stay as they are recorded.
+    Two runs are compared that have the same seed, the first that both have: what is drawn for a test (a binarisation, say) is
+    then the same too. Comparisons of runs that do not lie here stay as they are recorded.
     """
     if table.pairing is None:
         return
-    done = {cell.row.key: cell for cell in reversed(cells) if status(cell, records, fetch=True).state is State.DONE}
-    keys = {row: cell.key for row, cell in done.items()}
-    known = {found.row: found for found in records.comparisons(keys)}
-    for row, cell in done.items():
-        base = done.get(table.pairing.baseline)
-        if base is not None and cell is not base and (found := _compared(table.pairing, cell, base)) is not None:
-            known[row] = found
-    order = [row.key for row in table.rows if row.key in known]
-    if order:
-        records.write_comparisons(
-            ({row: keys[row], table.pairing.baseline: keys[table.pairing.baseline]}, known[row]) for row in order
-        )
+    done = [cell for cell in cells if status(cell, records, fetch=True).state is State.DONE]
+    base = {cell.seed: cell for cell in done if cell.row.key == table.pairing.baseline}
+    known = {found.row: (keys, found) for keys, found in records.comparisons({cell.key for cell in done})}
+    for row in dict.fromkeys(cell.row.key for cell in done if cell.row.key != table.pairing.baseline):
+        pair = next(((cell, base[cell.seed]) for cell in done if cell.row.key == row and cell.seed in base), None)
+        if pair is not None and (found := _compared(table.pairing, *pair)) is not None:
+            known[row] = [cell.key for cell in pair], found
+    if known:
+        records.write_comparisons(known[row.key] for row in table.rows if row.key in known)
 
 
 def _compared(pairing: Pairing, cell: Cell, base: Cell) -> Comparison | None:
@@ -122,7 +120,7 @@ def _compared(pairing: Pairing, cell: Cell, base: Cell) -> Comparison | None:
         if None in items or len(items[0]) != len(items[1]):
             return None
         difference, error, p = paired_difference(*items)
-        method = "paired t-test over test examples"
+        method = f"paired t-test over test examples, seed {cell.seed}"
         return Comparison(cell.row.key, base.row.key, pairing.column, difference, error, p, len(items[0]), method)
     texts = [
         _lines(run.samples / f"test.{kind}") for run in (cell.run, base.run) for kind in ("hypotheses", "references")
@@ -130,7 +128,7 @@ def _compared(pairing: Pairing, cell: Cell, base: Cell) -> Comparison | None:
     if None in texts or texts[1] != texts[3]:
         return None
     own, other, p = paired_bleu(texts[0], texts[2], texts[1], pairing.translations)
-    method = "sacreBLEU's paired approximate randomisation"
+    method = f"sacreBLEU's paired approximate randomisation, seed {cell.seed}"
     return Comparison(cell.row.key, base.row.key, pairing.column, own - other, None, p, len(texts[0]), method)
 
 

@@ -13,7 +13,7 @@ import hashlib
 import json
 import math
 import shutil
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -97,20 +97,17 @@ class Records:
     def _comparisons(self) -> Path:
         return self.folder / "comparisons.json"
 
-    def comparisons(self, keys: dict[str, str]) -> list[Comparison]:
-        """The comparisons whose two runs are those of the given keys by row; none where the file is missing or unreadable."""
+    def comparisons(self, keys: Collection[str]) -> list[tuple[list[str], Comparison]]:
+        """The comparisons of which both runs are among the given keys, with these; none where the file cannot be read."""
         try:
             entries = json.loads(self._comparisons.read_text(encoding="utf-8"))
-            return [
-                Comparison(**entry["comparison"])
-                for entry in entries
-                if all(keys.get(row) == key for row, key in entry["keys"].items())
-            ]
+            found = [(entry["keys"], Comparison(**entry["comparison"])) for entry in entries]
         except (OSError, ValueError, TypeError, KeyError):
             return []
+        return [(pair, comparison) for pair, comparison in found if set(pair) <= set(keys)]
 
-    def write_comparisons(self, found: Iterable[tuple[dict[str, str], Comparison]]) -> None:
-        """Writes comparisons with the keys by row of the runs that they compare."""
+    def write_comparisons(self, found: Iterable[tuple[list[str], Comparison]]) -> None:
+        """Writes comparisons with the keys of the two runs of each."""
         entries = [{"keys": keys, "comparison": asdict(comparison)} for keys, comparison in found]
         self.folder.mkdir(parents=True, exist_ok=True)
         write_atomically(self._comparisons, json.dumps(entries, indent=1, sort_keys=True) + "\n")

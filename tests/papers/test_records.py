@@ -141,6 +141,7 @@ def test_table_and_comparisons(tmp_path: Path) -> None:
     values = [json.loads(cell.run.examples.read_text())["test/loss"] for cell in (own[2], own[0])]
     assert (found.difference, found.error, found.p) == paired_difference(*values)
     assert (found.row, found.baseline, found.n) == ("b", "a", 50)
+    assert "seed 0" in found.method
     # a comparison outlives the runs' directories, but not a change of what was compared
     for cell in own:
         cell.run.examples.unlink(missing_ok=True)

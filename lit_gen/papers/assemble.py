@@ -7,6 +7,7 @@ from pathlib import Path
 
 from lit_gen.core.run_dir import RunDir
 from lit_gen.papers.cell import Cell
+from lit_gen.papers.plan import duration
 from lit_gen.papers.records import Records
 from lit_gen.papers.report import CellReport, Entry, RowReport, TableReport, Within
 from lit_gen.papers.statistics import Comparison, Summary, paired_bleu, paired_difference, summary
@@ -83,9 +84,9 @@ def not_run(own: Mapping[Cell, Status]) -> str:
         return "its runs did not measure this"
     if found.state in (State.FAILED, State.BLOCKED, State.CORRUPT, State.CHANGED):
         return f"{found.reason}" if found.state is State.BLOCKED else f"{found.state.value}: {found.reason}"
-    minutes = next(iter(own)).row.minutes
-    cost = f"about {minutes / 60:.3g} hours a cell" if minutes >= 90 else f"about {minutes:g} minutes a cell"
-    return {State.INTERRUPTED: "interrupted, the same command continues it"}.get(found.state, f"no run yet, {cost}")
+    if found.state is State.INTERRUPTED:
+        return "interrupted, the same command continues it"
+    return f"no run yet, about {duration(next(iter(own)).row.minutes)} a cell"
 
 
 def _picture(cell: Cell, found: Status, records: Records) -> bytes | None:

@@ -20,8 +20,9 @@ from typing import Any
 
 from lit_gen.core.errors import LitGenError
 from lit_gen.core.run_dir import RunDir, write_atomically
+from lit_gen.core.tree import flatten, merged
 from lit_gen.jobs.run_files import read_config, read_result
-from lit_gen.papers.cell import Cell
+from lit_gen.papers.cell import INCEPTION, Cell
 from lit_gen.papers.statistics import Comparison, bootstrap_bleu
 from lit_gen.papers.table import Column
 
@@ -127,6 +128,7 @@ def record_of(cell: Cell) -> dict[str, Any]:
         raise LitGenError(
             f"the run read other data than the table's: data_hash is {result.get('data_hash')}, expected {cell.data_hash}"
         )
+    result = {**result, "command": cell.command}  # without the folders of this machine
     record = {
         "format": FORMAT, "table": cell.table.key, "row": cell.row.key, "seed": cell.seed, "key": cell.key,
         "config_hash": cell.config_hash, "code": cell.code, "data_hash": result.get("data_hash"),
@@ -153,12 +155,13 @@ def finished(run: RunDir) -> dict[str, Any] | None:
 
 
 def placeless(config: dict[str, Any]) -> dict[str, Any]:
-    """A configuration without the folders of the machine on which it ran."""
+    """A configuration without the folders and files of the machine on which it ran."""
     kept = {key: value for key, value in config.items() if key not in ("runs_dir", "loggers")}
-    options = kept.get("data", {}).get("init_args", {})
-    if "root" in options:
-        kept["data"] = {**kept["data"], "init_args": {**options, "root": "data"}}
-    return kept
+    leaves = flatten(kept)
+    places = {key: None for key in leaves if key.endswith(f".{INCEPTION}")}
+    if "data.init_args.root" in leaves:
+        places["data.init_args.root"] = "data"
+    return merged(kept, places)
 
 
 def checksum(record: dict[str, Any]) -> str:

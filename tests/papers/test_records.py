@@ -32,14 +32,17 @@ def of_toy(content: dict | None = None, **options) -> list[Cell]:
 def finish(cell: Cell, loss: float, **result) -> None:
     """Leaves what a finished run leaves."""
     cell.run.create()
+    callback = {"init_args": {"feature_extractor_weights_path": "/secret/weights"}}
     config = {"data": {"class_path": "x", "init_args": {"root": "/secret/place"}}, "runs_dir": "/secret", "name": "n"}
+    config["trainer"] = {"callbacks": [callback]}
     cell.run.config.write_text(yaml.safe_dump(config))
     rows = "".join(f"{step},{1 / (step + 1)},,{step}\n" for step in range(200))
     cell.run.metrics.write_text(f"step,val/loss,other,train/x\n{rows}")
     cell.run.examples.write_text(json.dumps({"test/loss": [loss + (i % 7) / 10 for i in range(50)]}))
     (cell.run.samples / "step-000100.png").write_bytes(b"old")
     (cell.run.samples / "step-000200.png").write_bytes(b"new")
-    cell.run.result.write_text(json.dumps({**PROVENANCE, "metrics": {"test/loss": loss}, **result}))
+    ran = {"metrics": {"test/loss": loss}, "command": "lit-gen run --data.init_args.root=/secret/place"}
+    cell.run.result.write_text(json.dumps({**PROVENANCE, **ran, **result}))
 
 
 def test_record_of_a_run(tmp_path: Path) -> None:

@@ -160,7 +160,8 @@ class Job:
         storage, states = Storage(self.folder), self.states()
         print_plan(self.table, states, self.options.jobs, self.console)
         todo = [cell for cell, found in states.items() if found.state.runs]
-        with Progress(self.console, len(todo)) as progress:
+        left = len(todo) + sum(found.state is State.FINISHED for found in states.values())
+        with Progress(self.console, left) as progress:
             for cell, found in states.items():
                 if found.state is State.CORRUPT or (found.state is State.FINISHED and found.reason):
                     progress.tell(cell, f"has a corrupt record: {found.reason}")

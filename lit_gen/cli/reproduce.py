@@ -148,6 +148,9 @@ class Job:
         self.folder: Path = self.options.runs / (f"quick-{self.table.key}" if self.options.quick else self.table.key)
         of_all = Options(self.folder, self.options.root, self.options.inception, self.words, self.options.quick)
         self.cells: list[Cell] = cells(self.table, self.options.only, self.options.seeds, of_all)
+        others = [] if self.options.quick else cells(self.table, [], self.options.seeds, of_all)
+        # verdicts look at the other rows too
+        self.shown = [*self.cells, *(cell for cell in others if cell.row.key not in {own.row.key for own in self.cells})]
         self.records = Records(self.folder / "records" if self.options.quick else self.options.results / self.table.key)
         self.console = Console(width=None if Console().is_terminal else 140)
 
@@ -194,8 +197,8 @@ class Job:
         from lit_gen.papers.output.markdown import long_table
         from lit_gen.papers.output.terminal import print_table
 
-        compare(self.table, self.cells, self.records)
-        report = assemble(self.table, self.cells, self.records, self.options.fetch)
+        compare(self.table, self.shown, self.records)
+        report = assemble(self.table, self.shown, self.records, self.options.fetch)
         print_table(report, self.console)
         texts = {"md": long_table, "tex": latex, "csv": csv_text, "json": json_text, "html": html_page}
         for ending, text in texts.items():

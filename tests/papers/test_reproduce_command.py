@@ -57,6 +57,15 @@ def test_a_table_from_nothing_and_again(tmp_path: Path) -> None:
     assert check_complete(tmp_path, 5) == 0
 
 
+def test_one_row_is_run_and_judged_beside_the_others(tmp_path: Path) -> None:
+    write_toy(tmp_path)
+    reproduce(tmp_path, "--only", "a")
+    assert list(records(tmp_path)) == ["a-seed0", "a-seed1"]
+    done = reproduce(tmp_path, "--only", "b", "--seeds", "1")
+    assert list(records(tmp_path)) == ["a-seed0", "a-seed1", "b-seed0"]
+    assert "B: trend only: order as in the paper with A" in done.stdout
+
+
 def test_killed_at_random_moments(tmp_path: Path) -> None:
     """SIGKILL of the command: no cell is lost or run twice, and what a run had saved is not done again."""
     write_toy(tmp_path, toy(a=LONG, b=LONG))

@@ -45,6 +45,27 @@ def summary(values: Sequence[float]) -> Summary:
     return Summary(n, mean, std, float(t.ppf((1 + LEVEL) / 2, n - 1)) * std / math.sqrt(n))
 
 
+def separated(a: Summary, b: Summary) -> bool:
+    """Whether the means of two rows differ by more than chance over seeds: Welch's 95 % interval of the difference excludes 0.
+
+    One seed has no spread: with it on either side any difference counts.
+
+    References:
+        Welch, The generalization of Student's problem when several different population variances are involved,
+        Biometrika 34, 1947.
+    """
+    gap = abs(a.mean - b.mean)
+    if a.std is None or b.std is None:
+        return gap > 0
+    parts = [summary.std**2 / summary.n for summary in (a, b)]
+    if sum(parts) == 0:
+        return gap > 0
+    from scipy.stats import t
+
+    freedom = sum(parts) ** 2 / sum(part**2 / (summary.n - 1) for part, summary in zip(parts, (a, b)))
+    return gap > float(t.ppf((1 + LEVEL) / 2, freedom)) * math.sqrt(sum(parts))
+
+
 @dataclass(frozen=True)
 class Comparison:
     """A row against the baseline on the same test items.

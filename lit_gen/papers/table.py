@@ -30,7 +30,7 @@ PROTOCOLS = ("same", "part", "other")
 RULES = {
     "interval": "the paper's value lies in our 95 % interval over seeds, widened by the paper's +- and the tolerance",
     "at_least": "as the interval, or better than the paper",
-    "trend": "only the order of the rows is compared",
+    "trend": "only the order of the rows is compared, as far as our seeds separate them",
     "none": "not compared",
 }
 

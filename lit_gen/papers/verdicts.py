@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-from lit_gen.papers.statistics import Summary
+from lit_gen.papers.statistics import Summary, separated
 from lit_gen.papers.table import Column, PaperTable, PaperValue, Row
 
 
@@ -45,7 +45,8 @@ def verdict(
 
     A row of the paper's own protocol is reproduced where its rule's interval holds. Otherwise, and for a row whose protocol
     is partly another, the order is looked at: for each other row with a value of the paper and one of ours, both
-    differences must have the same sign, unless the paper's own difference is within the +- of its two values.
+    differences must have the same sign, unless the paper's own difference is within the +- of its two values. Rows that our
+    seeds do not separate have no order.
 
     Args:
         table: of the row.
@@ -72,10 +73,12 @@ def verdict(
         if abs(gap) <= allowed or math.isclose(abs(gap), allowed) or better:
             return Verdict(Kind.REPRODUCED, said)
         missed = f"{said}; "
-    agree, reversed_ = order(table, row, column, measured)
+    agree, reversed_, close = order(table, row, column, measured)
     if not agree and not reversed_:
         if missed:
             return Verdict(Kind.NOT_REPRODUCED, missed.removesuffix("; "))
+        if close:
+            return Verdict(Kind.NOT_COMPARABLE, f"our seeds do not separate it from {'; '.join(close)}")
         return Verdict(Kind.NOT_COMPARABLE, "no other row to compare the order with")
     if reversed_:
         return Verdict(Kind.NOT_REPRODUCED, f"{missed}order reversed with {'; '.join(reversed_)}")
@@ -87,10 +90,12 @@ def allowance(ours: Summary, paper: PaperValue, tolerance: float) -> float:
     return (ours.half_width or 0.0) + (paper.error or 0.0) + tolerance
 
 
-def order(table: PaperTable, row: Row, column: Column, measured: Mapping[str, Summary]) -> tuple[list[str], list[str]]:
-    """Names of the rows whose order relative to ``row`` is that of the paper, and of those where it is the reverse."""
-    agree, reversed_ = [], []
-    own = row.paper[column.key]
+def order(
+    table: PaperTable, row: Row, column: Column, measured: Mapping[str, Summary]
+) -> tuple[list[str], list[str], list[str]]:
+    """Names of the rows that stand to ``row`` as in the paper, of those in reverse, of those that our seeds do not separate."""
+    agree, reversed_, close = [], [], []
+    own, ours = row.paper[column.key], measured[row.key]
     for other in table.rows:
         theirs = other.paper.get(column.key)
         if other.key == row.key or other.key not in measured or theirs is None or other.rule == "none":
@@ -98,9 +103,13 @@ def order(table: PaperTable, row: Row, column: Column, measured: Mapping[str, Su
         gap = own.value - theirs.value
         if abs(gap) <= (own.error or 0.0) + (theirs.error or 0.0):
             continue  # the paper itself does not separate the two
-        same = gap * (measured[row.key].mean - measured[other.key].mean) > 0
-        (agree if same else reversed_).append(other.name)
-    return agree, reversed_
+        if not separated(ours, measured[other.key]):
+            close.append(other.name)
+        elif gap * (ours.mean - measured[other.key].mean) > 0:
+            agree.append(other.name)
+        else:
+            reversed_.append(other.name)
+    return agree, reversed_, close
 
 
 def _plain(value: float, column: Column) -> str:

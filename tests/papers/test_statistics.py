@@ -10,7 +10,7 @@ from sacrebleu.metrics import BLEU
 from scipy import stats
 
 from lit_gen.core.errors import UsageError
-from lit_gen.papers.statistics import bootstrap_bleu, paired_bleu, paired_difference, summary
+from lit_gen.papers.statistics import bootstrap_bleu, paired_bleu, paired_difference, separated, summary
 
 SENTENCES = [f"{who} {what} {where} {when}" for who in ("a man", "two dogs", "the girl", "one of the children")
              for what in ("runs", "is sitting quietly", "plays a game") for where in ("in the park", "on the beach")
@@ -44,6 +44,19 @@ def test_one_seed_has_no_spread_and_none_is_an_error() -> None:
     assert (summary([5.0]).std, summary([5.0]).half_width) == (None, None)
     with pytest.raises(UsageError, match="accepted: at least one"):
         summary([])
+
+
+@pytest.mark.parametrize("shift", [0.0, 1.0, 2.0, 3.0, 5.0])
+def test_separated_is_scipys_welch_test(shift: float) -> None:
+    rng = np.random.default_rng(1)
+    a, b = rng.normal(0, 1, 4).tolist(), rng.normal(shift, 2, 6).tolist()
+    assert separated(summary(a), summary(b)) == (stats.ttest_ind(a, b, equal_var=False).pvalue < 0.05)
+
+
+def test_separated_without_spread() -> None:
+    assert separated(summary([1.0]), summary([1.1, 5.0]))
+    assert not separated(summary([1.0]), summary([1.0]))
+    assert separated(summary([1.0, 1.0]), summary([2.0, 2.0]))
 
 
 def test_paired_difference_is_scipys() -> None:

@@ -82,6 +82,17 @@ def test_trend_looks_at_the_order_alone(table: PaperTable) -> None:
     assert judged(table, {"a": one(0.25), "b": one(0.7)}, "b").kind is Kind.TREND
 
 
+def test_rows_that_our_seeds_do_not_separate_have_no_order(table: PaperTable) -> None:
+    near = {"a": summary([1.0, 3.0, 5.0]), "b": summary([1.1, 3.2, 5.1])}
+    for row in ("a", "b"):
+        found = judged(table, near, row, rule="trend")
+        assert found == Verdict(Kind.NOT_COMPARABLE, f"our seeds do not separate it from {'B' if row == 'a' else 'A'}")
+    far = {"a": summary([1.0, 1.1, 0.9]), "b": summary([5.0, 5.1, 4.9])}
+    assert judged(table, far, "b").kind is Kind.TREND
+    assert judged(table, {"a": far["b"], "b": far["a"]}, "b").kind is Kind.NOT_REPRODUCED
+    assert judged(table, {"a": one(1.0), "b": summary([0.5, 5.0])}, "b").kind is Kind.TREND, "one seed has no spread"
+
+
 def test_rows_that_the_paper_does_not_separate_have_no_order(table: PaperTable) -> None:
     measured = {"a": one(0.9), "b": one(0.6)}
     assert judged(table, measured, "b").kind is Kind.NOT_REPRODUCED

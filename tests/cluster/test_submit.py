@@ -189,7 +189,7 @@ def test_help_is_quick() -> None:
 
 def test_a_submitted_run_completes_and_continues(cluster: Cluster) -> None:
     """On two nodes, in its directory; submitted again while it runs, it waits, then continues the same run."""
-    config = write_config(cluster.folder, "vae/vae_digits.yaml")
+    config = write_config(cluster.folder, "vae/vae_digits.yaml", max_epochs=100)  # runs while the second is submitted
     words = ["submit", "--config", config, "--nodes", "2", "--cpus-per-task", "1", "--mem", "100", "--time", "10"]
     done = lit_gen_process(*words, cwd=cluster.folder, PATH=cluster.environment["PATH"])
     run = only_run(cluster.folder)

@@ -150,7 +150,10 @@ class Job:
         self.cells: list[Cell] = cells(self.table, self.options.only, self.options.seeds, of_all)
         others = [] if self.options.quick else cells(self.table, [], self.options.seeds, of_all)
         # verdicts look at the other rows too
-        self.shown = [*self.cells, *(cell for cell in others if cell.row.key not in {own.row.key for own in self.cells})]
+        self.shown = [
+            *self.cells,
+            *(cell for cell in others if cell.row.key not in {own.row.key for own in self.cells}),
+        ]
         self.records = Records(self.folder / "records" if self.options.quick else self.options.results / self.table.key)
         self.console = Console(width=None if Console().is_terminal else 140)
 

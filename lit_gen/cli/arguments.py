@@ -20,3 +20,12 @@ def positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r}; accepted: an integer of 1 or more")
     return int(text)
+
+
+def joined(args: list[str], *options: str) -> list[str]:
+    """The words with each value joined to its option: argparse takes one that starts with dashes for an option."""
+    found, words = [], iter(args)
+    for word in words:
+        value = next(words, None) if word in options else None
+        found.append(word if value is None else f"{word}={value}")
+    return found

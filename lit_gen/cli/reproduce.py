@@ -12,7 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
-from lit_gen.cli.arguments import OneLineParser, positive
+from lit_gen.cli.arguments import OneLineParser, joined, positive
 from lit_gen.core.errors import UsageError
 from lit_gen.jobs.stop_signal import StopSignal
 from lit_gen.papers.assemble import assemble, compare
@@ -84,7 +84,7 @@ def main(command: str, args: list[str]) -> int:
     Raises:
         UsageError: the options or a table file are wrong; nothing was started.
     """
-    options, words = make_parser().parse_known_args(_joined(args))
+    options, words = make_parser().parse_known_args(joined(args, "--sbatch"))
     check_words(words, options)
     tables = [Job(read_table(file), options, tuple(words)) for file in options.files]
     if options.dry_run:
@@ -101,15 +101,6 @@ def main(command: str, args: list[str]) -> int:
                 print(f"stopped by signal {stop.signum}: the same command continues", file=sys.stderr, flush=True)
                 return 128 + stop.signum
     return int(failed)
-
-
-def _joined(args: list[str]) -> list[str]:
-    """argparse takes a value that starts with dashes for an option."""
-    joined, words = [], iter(args)
-    for word in words:
-        value = next(words, None) if word == "--sbatch" else None
-        joined.append(word if value is None else f"{word}={value}")
-    return joined
 
 
 def check_words(words: Sequence[str], options: argparse.Namespace) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import lit_gen
-from lit_gen.cli.arguments import OneLineParser, positive
+from lit_gen.cli.arguments import OneLineParser, joined, positive
 from lit_gen.cli.job_script import JobScript, seconds_of
 from lit_gen.core.errors import LitGenError, UsageError, require
 
@@ -138,11 +138,7 @@ def parse(args: list[str]) -> tuple[argparse.Namespace, list[str]]:
     Raises:
         UsageError: an option is wrong.
     """
-    joined, words = [], iter(args)
-    for word in words:  # argparse takes a value that starts with dashes for an option
-        value = next(words, None) if word in ("--sbatch", "--setup") else None
-        joined.append(word if value is None else f"{word}={value}")
-    return build_parser().parse_known_args(joined)
+    return build_parser().parse_known_args(joined(args, "--sbatch", "--setup"))
 
 
 def fill_in(script: JobScript, options: argparse.Namespace) -> None:

@@ -19,6 +19,8 @@ POLL_SECONDS = 0.5
 """How often those that wait for a run look at it."""
 PATIENCE = 120.0
 """Seconds in which a run has to save its checkpoint and to stop."""
+ATTEMPTS = 3
+"""A run that the system kills so often (for its memory, mostly) has failed."""
 MARK = "LIT_GEN_JOB_RUN"
 """Environment variable with the run directory, by which all processes of a run are known."""
 LAUNCHERS = re.compile(

@@ -11,6 +11,9 @@ from pathlib import Path
 from lit_gen.core.run_dir import write_atomically
 from lit_gen.jobs.process import Process
 
+SECONDS = 120.0
+"""After so long without a touch a lease on another machine is void, where nothing else is said."""
+
 
 class Lease:
     """The right of this process to a piece of work. A thread touches the file until the lease is released.
@@ -62,7 +65,7 @@ class Leases:
             process's own clock from when it saw the last touch, as the clocks of machines differ.
     """
 
-    def __init__(self, folder: Path, seconds: float) -> None:
+    def __init__(self, folder: Path, seconds: float = SECONDS) -> None:
         self.folder, self.seconds = folder, seconds
         self._seen: dict[str, tuple[tuple[str, int], float]] = {}
         folder.mkdir(parents=True, exist_ok=True)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from lit_gen.core.run_dir import RunDir
 from lit_gen.papers.cell import Cell
-from lit_gen.papers.plan import duration
-from lit_gen.papers.records import Records
+from lit_gen.papers.output.numbers import duration
+from lit_gen.papers.records import Records, translations
 from lit_gen.papers.report import CellReport, Entry, RowReport, TableReport, Within
 from lit_gen.papers.statistics import Comparison, Summary, paired_bleu, paired_difference, summary
 from lit_gen.papers.status import State, Status, status
@@ -33,12 +33,10 @@ def assemble(table: PaperTable, cells: Sequence[Cell], records: Records, fetch: 
 def build(table: PaperTable, states: Mapping[Cell, Status], records: Records, quick: bool = False) -> TableReport:
     """The table of cells in known states; only runs that are done count."""
     done = {cell: found.record for cell, found in states.items() if found.state is State.DONE}
-    values = {
-        column.key: {row.key: _values(row, column, done) for row in table.rows if _values(row, column, done)}
-        for column in table.columns
-    }
+    values = {column.key: {row.key: _values(row, column, done) for row in table.rows} for column in table.columns}
     summaries = {
-        key: {row: summary(list(found.values())) for row, found in rows.items()} for key, rows in values.items()
+        key: {row: summary(list(found.values())) for row, found in rows.items() if found}
+        for key, rows in values.items()
     }
     rows = []
     for row in table.rows:
@@ -72,7 +70,7 @@ def _entry(
     errors = [error * column.scale for error in errors if error is not None]
     within = Within(sum(errors) / len(errors), column.error_kind) if errors else None
     return Entry(
-        column, row.paper.get(column.key), values.get(row.key, {}), summaries.get(row.key), within,
+        column, row.paper.get(column.key), values[row.key], summaries.get(row.key), within,
         verdict(table, row, column, summaries, quick, not_run(own)),
     )  # fmt: skip
 
@@ -83,10 +81,10 @@ def not_run(own: Mapping[Cell, Status]) -> str:
     if found is None:
         return "its runs did not measure this"
     if found.state in (State.FAILED, State.BLOCKED, State.CORRUPT, State.CHANGED):
-        return f"{found.reason}" if found.state is State.BLOCKED else f"{found.state.value}: {found.reason}"
+        return found.reason if found.state is State.BLOCKED else f"{found.state.value}: {found.reason}"
     if found.state is State.INTERRUPTED:
         return "interrupted, the same command continues it"
-    return f"no run yet, about {duration(next(iter(own)).row.minutes)} a cell"
+    return f"no run yet, about {duration(60 * next(iter(own)).row.minutes)} a cell"
 
 
 def _picture(cell: Cell, found: Status, records: Records) -> bytes | None:
@@ -123,24 +121,17 @@ def _compared(pairing: Pairing, cell: Cell, base: Cell) -> Comparison | None:
         difference, error, p = paired_difference(*items)
         method = f"paired t-test over test examples, seed {cell.seed}"
         return Comparison(cell.row.key, base.row.key, pairing.column, difference, error, p, len(items[0]), method)
-    texts = [
-        _lines(run.samples / f"test.{kind}") for run in (cell.run, base.run) for kind in ("hypotheses", "references")
-    ]
-    if None in texts or texts[1] != texts[3]:
+    texts = [translations(run) for run in (cell.run, base.run)]
+    if None in texts or texts[0].references != texts[1].references:
         return None
-    own, other, p = paired_bleu(texts[0], texts[2], texts[1], pairing.translations)
+    hypotheses = [text.hypotheses for text in texts]
+    own, other, p = paired_bleu(*hypotheses, texts[0].references, pairing.translations)
     method = f"sacreBLEU's paired approximate randomisation, seed {cell.seed}"
-    return Comparison(cell.row.key, base.row.key, pairing.column, own - other, None, p, len(texts[0]), method)
+    return Comparison(cell.row.key, base.row.key, pairing.column, own - other, None, p, len(hypotheses[0]), method)
 
 
 def _examples(run: RunDir, name: str) -> list[float] | None:
-    import json
-
     try:
         return json.loads(run.examples.read_text(encoding="utf-8"))[name]
     except (OSError, ValueError, KeyError):
         return None
-
-
-def _lines(file: Path) -> list[str] | None:
-    return file.read_text(encoding="utf-8").splitlines() if file.is_file() else None

@@ -88,9 +88,8 @@ class Cell:
         Raises:
             UsageError: an override of ``--quick`` leads nowhere.
         """
-        quick = {key: value for key, value in self.overrides.items() if self.row.overrides.get(key) != value}
         try:
-            whole = merged(self.row.experiment, {**quick, "seed_everything": self.seed})
+            whole = merged(self.row.experiment, {**self.overrides, "seed_everything": self.seed})
         except KeyError as error:
             raise UsageError(f"{self.table.path}: rows.{self.row.key}: quick: {error.args[0]}") from error
         return {key: value for key, value in flatten(whole).items() if not NEUTRAL.fullmatch(key)}

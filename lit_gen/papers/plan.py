@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lit_gen.papers.cell import Cell
+from lit_gen.papers.output.numbers import duration
 from lit_gen.papers.status import State, Status
 from lit_gen.papers.table import PaperTable
 
@@ -43,7 +44,7 @@ def print_plan(table: PaperTable, states: Mapping[Cell, Status], jobs: int, cons
     for heading in ("cell", "state", "cost", "why"):
         shown.add_column(heading, justify="right" if heading == "cost" else "left", no_wrap=heading != "why")
     for cell, found in states.items():
-        cost = duration(minutes(cell, states)) if found.state.runs else ""
+        cost = duration(60 * minutes(cell, states)) if found.state.runs else ""
         style = COLOURS.get(found.state, "")
         # the reason as text: a path in brackets is no markup
         shown.add_row(cell.name, Text(found.state.value, style), cost, Text(found.reason, "dim"))
@@ -56,12 +57,5 @@ def in_all(states: Mapping[Cell, Status], jobs: int) -> str:
     counts = Counter(found.state.value for found in states.values())
     total = sum(minutes(cell, states) for cell, found in states.items() if found.state.runs)
     together = f" with {jobs} at a time" if jobs > 1 else ""
-    cost = f"; to run: about {duration(total / jobs)}{together}" if total else "; nothing to run"
+    cost = f"; to run: about {duration(60 * total / jobs)}{together}" if total else "; nothing to run"
     return ", ".join(f"{count} {state}" for state, count in counts.items()) + cost
-
-
-def duration(minutes: float) -> str:
-    """A time for people."""
-    if minutes < 1:
-        return f"{60 * minutes:.0f} s"
-    return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"

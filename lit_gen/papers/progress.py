@@ -10,7 +10,7 @@ from rich.live import Live
 from rich.table import Table
 
 from lit_gen.papers.cell import Cell
-from lit_gen.papers.plan import duration
+from lit_gen.papers.output.numbers import duration
 from lit_gen.papers.runner import Work
 
 
@@ -59,8 +59,8 @@ class Progress:
             last = work.metrics.last()
             value = next((f"{k} {last[k]:.4g}" for k in sorted(last, key=preferred) if k != "step"), "")
             step = f"{int(last['step']):,}" if "step" in last else "starting"
-            spent = duration((time.monotonic() - work.started) / 60)
-            shown.add_row(work.cell.name, step, value, spent, duration(work.cell.row.minutes))
+            spent = duration(time.monotonic() - work.started)
+            shown.add_row(work.cell.name, step, value, spent, duration(60 * work.cell.row.minutes))
         return shown
 
 

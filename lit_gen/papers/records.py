@@ -12,11 +12,12 @@ import csv
 import hashlib
 import json
 import math
+import re
 import shutil
 from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from lit_gen.core.errors import LitGenError
 from lit_gen.core.run_dir import RunDir, write_atomically
@@ -24,11 +25,10 @@ from lit_gen.core.tree import flatten, merged
 from lit_gen.jobs.run_files import read_config, read_result
 from lit_gen.papers.cell import INCEPTION, Cell
 from lit_gen.papers.statistics import Comparison, bootstrap_bleu
-from lit_gen.papers.table import Column
+from lit_gen.papers.table import BOOTSTRAP, ESTIMATOR, Column
 
 FORMAT = 1
 CURVE_POINTS = 60
-ESTIMATOR, BOOTSTRAP = "estimator", "bootstrap"
 
 
 class CorruptRecord(LitGenError):
@@ -172,16 +172,28 @@ def checksum(record: dict[str, Any]) -> str:
 
 def within(column: Column, result: dict[str, Any], run: RunDir) -> float | None:
     """The error of a column within one run, in the logged unit; None where the run has none."""
+    about = result.get("estimators", {}).get(column.metric, {})
     if column.error == BOOTSTRAP:
-        lines = [run.samples / f"test.{kind}" for kind in ("hypotheses", "references")]
-        if not all(file.is_file() for file in lines):
-            return None
-        hypotheses, references = (file.read_text(encoding="utf-8").splitlines() for file in lines)
-        tokenize = "13a" if column.metric.endswith("_detokenized") else "none"
-        return bootstrap_bleu(hypotheses, references, tokenize)
+        texts, tokenizer = translations(run), re.search(r"\btok:([\w-]+)", about.get("signature", ""))
+        return bootstrap_bleu(*texts, tokenizer[1]) if texts and tokenizer else None
     if column.error == ESTIMATOR:
-        return result.get("estimators", {}).get(column.metric, {}).get("stderr")
+        return about.get("stderr")
     return result["metrics"].get(column.error)
+
+
+class Translations(NamedTuple):
+    """What a run translated in its test, a line each, in the order of the split."""
+
+    hypotheses: list[str]
+    references: list[str]
+
+
+def translations(run: RunDir) -> Translations | None:
+    """The translations of a run's test; None where it made none or they are not here."""
+    files = [run.samples / f"test.{kind}" for kind in Translations._fields]
+    if not all(file.is_file() for file in files):
+        return None
+    return Translations(*(file.read_text(encoding="utf-8").splitlines() for file in files))
 
 
 def curves(metrics: Path, tested: set[str]) -> dict[str, list[list[float]]]:

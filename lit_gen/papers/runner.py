@@ -30,9 +30,6 @@ from lit_gen.papers.status import State, note_failure, status
 POLL_SECONDS = 0.2
 PAUSE_SECONDS = 2.0
 """Between two looks at cells that other processes have."""
-ATTEMPTS = 3
-"""A run that the system kills so often (for its memory, mostly) has failed."""
-LEASE_SECONDS = 120.0
 
 Tell = Callable[[Cell, str], None]
 """Called with what happened to a cell."""
@@ -77,7 +74,7 @@ class Storage:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self.mutex = Mutex(folder / "lock")
-        self.leases = Leases(folder / "leases", LEASE_SECONDS)
+        self.leases = Leases(folder / "leases")
 
     def log(self, cell: Cell) -> Path:
         """Where the run prints to."""
@@ -143,7 +140,7 @@ class Runner:
             return False
         try:
             if not status(cell, self.records, fetch=True).state.runs:  # another process has run it meanwhile
-                self._collect(cell)
+                collect(cell, self.records, self.tell)
                 lease.release()
                 return True
             reject(cell.run)  # one that could be read would have made the cell a finished one
@@ -167,7 +164,7 @@ class Runner:
     def _ended(self, work: Work) -> None:
         """Writes down what came of a run, or starts it again where the system killed it."""
         cell, code = work.cell, work.process.returncode
-        if code != 0 and child.stopped_by_signal(code) and work.attempts < ATTEMPTS:
+        if code != 0 and child.stopped_by_signal(code) and work.attempts < child.ATTEMPTS:
             self.tell(cell, f"was ended by a signal (exit code {code}) and is continued")
             work.attempts, work.process = work.attempts + 1, self._start(cell, work.slot)
             return
@@ -176,16 +173,13 @@ class Runner:
             if work.lease.lost:
                 self.tell(cell, "was taken over by another process")
             elif code == 0:
-                self._collect(cell)
+                collect(cell, self.records, self.tell)
             else:
                 reason = child.last_line(self.storage.log(cell), work.printed) or f"exit code {code}"
                 note_failure(cell, reason)
                 self.tell(cell, f"failed: {reason}")
         finally:
             work.lease.release()
-
-    def _collect(self, cell: Cell) -> None:
-        collect(cell, self.records, self.tell)
 
     def _hand_back(self) -> None:
         """Asks all runs to save and to stop."""

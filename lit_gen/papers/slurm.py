@@ -22,12 +22,12 @@ import yaml
 import lit_gen
 from lit_gen.core.errors import LitGenError
 from lit_gen.core.run_dir import write_atomically
-from lit_gen.jobs.child import last_line
+from lit_gen.jobs.child import ATTEMPTS, last_line
 from lit_gen.jobs.lease import Lease
 from lit_gen.jobs.stop_signal import StopSignal
 from lit_gen.papers.cell import Cell
 from lit_gen.papers.records import CorruptRecord, Records, finished
-from lit_gen.papers.runner import ATTEMPTS, Storage, Tell, collect, reject
+from lit_gen.papers.runner import Storage, Tell, collect, reject
 from lit_gen.papers.status import note_failure
 
 TEMPLATE = Path(lit_gen.__file__).parent / "slurm" / "reproduce_array.sbatch"
@@ -118,7 +118,10 @@ class Array:
             self._submit([cell for cell in open_cells.values() if self._task(cell) is None])
             while open_cells and not self.stop():
                 time.sleep(POLL_SECONDS)
-                for cell in self._ended(open_cells, self._alive()):
+                alive = self._alive()
+                if alive is None:  # a controller that has much to do: nothing follows from its silence
+                    continue
+                for cell in self._ended(open_cells, alive):
                     del open_cells[cell.name]
         finally:
             for lease in held.values():
@@ -153,7 +156,7 @@ class Array:
 
     def _mistake(self, cell: Cell, task: str | None) -> str | None:
         """Why a task that has ended has failed for good; None where it was killed and may go on."""
-        shown = dict(re.findall(r"(\w+)=(\S*)", _ask("scontrol", "show", "job", "-o", task or "0")))
+        shown = dict(re.findall(r"(\w+)=(\S*)", _ask("scontrol", "show", "job", "-o", task or "0") or ""))
         code, _, signum = shown.get("ExitCode", "").partition(":")
         log = self._log(task)
         reason = last_line(log, 0) if log is not None else ""
@@ -208,20 +211,28 @@ class Array:
             self.tell(cell, f"-> task {submission.job}_{number}, {cell.run.path}")
 
     def _task(self, cell: Cell) -> str | None:
-        """The newest task of a cell; None where it has none that SLURM still knows."""
+        """The newest task of a cell; None where it has none.
+
+        Raises:
+            LitGenError: only SLURM knows, and does not answer.
+        """
         for submission in reversed(self.submissions):
             if place(cell) in submission.cells:
                 if not submission.job:  # killed between the two: SLURM knows it by its name
-                    found = _ask("squeue", "--noheader", "--format=%A", f"--name={submission.name}").split()
-                    submission.job = found[0] if found else "unknown"
+                    found = _ask("squeue", "--noheader", "--format=%A", f"--name={submission.name}")
+                    if found is None:
+                        raise LitGenError(
+                            f"squeue does not answer, and only it knows whether {submission.name} was submitted"
+                        )
+                    submission.job = found.split()[0] if found.split() else "unknown"
                 return f"{submission.job}_{submission.cells.index(place(cell)) + 1}"
         return None
 
-    def _alive(self) -> set[str]:
-        """The tasks that wait or run."""
+    def _alive(self) -> set[str] | None:
+        """The tasks that wait or run; None where SLURM does not answer."""
         names = ",".join(submission.name for submission in self.submissions)
         listed = _ask("squeue", "--noheader", "--array", "--format=%F_%K", f"--name={names}")
-        return set(listed.split())
+        return None if listed is None else set(listed.split())
 
     def _log(self, task: str | None) -> Path | None:
         job, _, number = (task or "").rpartition("_")
@@ -237,9 +248,10 @@ def place(cell: Cell) -> str:
     return f"{cell.name}/{cell.run.run_id}"
 
 
-def _ask(*words: str) -> str:
-    """What a command of SLURM's prints; "" where it fails."""
+def _ask(*words: str) -> str | None:
+    """What a command of SLURM's prints; None where it fails."""
     try:
-        return subprocess.run(words, capture_output=True, text=True, timeout=60, check=False).stdout
+        done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
     except (OSError, subprocess.SubprocessError):
-        return ""
+        return None
+    return None if done.returncode else done.stdout

@@ -26,6 +26,9 @@ TRUST = {
 }
 """How far a paper's value can be trusted."""
 
+ESTIMATOR, BOOTSTRAP = "estimator", "bootstrap"
+"""Errors within a run that are no metric: the one that the estimator states, and BLEU's over the test sentences."""
+
 PROTOCOLS = ("same", "part", "other")
 RULES = {
     "interval": "the paper's value lies in our 95 % interval over seeds, widened by the paper's +- and the tolerance",

@@ -40,7 +40,9 @@ from lit_gen.core.errors import UsageError, require
 from lit_gen.core.strict import mapping, one_of
 from lit_gen.core.tree import merged
 from lit_gen.papers.table import (
+    BOOTSTRAP,
     ERROR_KINDS,
+    ESTIMATOR,
     PROTOCOLS,
     RULES,
     TRUST,
@@ -124,6 +126,10 @@ def _column(key: str, given: Any) -> Column:
     require(
         (error is None) == (kind is None), f"{where}.error_kind", kind, "one where there is an error, none where not"
     )
+    if error is not None:
+        known = "/" in str(error) or error == ESTIMATOR or (error == BOOTSTRAP and given.get("metric") == "test/bleu")
+        accepted = f"the name of a metric, {ESTIMATOR}, or {BOOTSTRAP} for test/bleu"
+        require(known, f"{where}.error", error, accepted)
     return Column(
         key,
         _text(f"{where}.title", given.get("title")),

@@ -27,13 +27,11 @@ from optuna.trial import FrozenTrial, TrialState
 
 from lit_gen.core.errors import UsageError
 from lit_gen.core.run_dir import RunDir, experiment_name, write_atomically
-from lit_gen.jobs.lease import Lease, Leases
+from lit_gen.jobs.lease import SECONDS, Lease, Leases
 from lit_gen.jobs.mutex import Mutex
 from lit_gen.sweeps.file import Sweep, difference, parse_sweep
 from lit_gen.sweeps.journal import Journal
 from lit_gen.sweeps.sampling import pruner, sampler, suggest
-
-LEASE_SECONDS = 120.0
 
 
 def check_storage(folder: Path) -> None:
@@ -83,7 +81,7 @@ class SweepStudy:
     """
 
     def __init__(
-        self, folder: Path, sweep_text: str, sweep_path: Path, seed: int = 1, lease_seconds: float = LEASE_SECONDS
+        self, folder: Path, sweep_text: str, sweep_path: Path, seed: int = 1, lease_seconds: float = SECONDS
     ) -> None:
         check_storage(folder)
         self.folder, self.seed = folder.resolve(), seed

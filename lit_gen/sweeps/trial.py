@@ -17,9 +17,6 @@ from lit_gen.jobs.process import end_leftovers
 from lit_gen.jobs.run_files import read_result
 from lit_gen.sweeps.study import Claim, SweepStudy
 
-ATTEMPTS = 3
-"""A run that the system kills so often (for its memory, mostly) has failed."""
-
 
 @dataclass(frozen=True)
 class Outcome:
@@ -48,7 +45,7 @@ def work_on(study: SweepStudy, claim: Claim, stopped: Callable[[], bool]) -> Out
         UsageError: the run's configuration is wrong, or it does not log the metric: the same holds for every trial.
     """
     log = study.log(claim.number)
-    for _ in range(ATTEMPTS):
+    for _ in range(child.ATTEMPTS):
         end_leftovers(child.MARK, str(claim.run.path))
         # whoever had the trial may have been killed between the run's end and writing it down
         if read_result(claim.run) is not None:
@@ -71,7 +68,9 @@ def work_on(study: SweepStudy, claim: Claim, stopped: Callable[[], bool]) -> Out
             return Outcome(TrialState.FAIL, reason=reason)
         if stopped():
             return Outcome(None)
-    return Outcome(TrialState.FAIL, reason=f"killed by a signal {ATTEMPTS} times (exit code {process.returncode})")
+    return Outcome(
+        TrialState.FAIL, reason=f"killed by a signal {child.ATTEMPTS} times (exit code {process.returncode})"
+    )
 
 
 def follow(study: SweepStudy, claim: Claim, process: subprocess.Popen, stopped: Callable[[], bool]) -> Outcome | None:

@@ -14,7 +14,7 @@ from lit_gen.core.errors import UsageError
 from lit_gen.core.images import UNLABELLED, ImageSpec
 from lit_gen.data import Digits
 from lit_gen.gan import MLPGenerator, SemiSupervisedClassifier, SemiSupervisedGAN, SemiSupervisedGenerator
-from lit_gen.gan.semi_supervised_gan import feature_matching_loss, log_evidence, unsupervised_loss
+from lit_gen.gan.semi_supervised_losses import feature_matching_loss, log_evidence, unsupervised_loss
 from lit_gen.gan.semi_supervised_networks import GaussianNoise, WeightNormLinear
 from tests.conftest import differing_weights
 
@@ -52,7 +52,10 @@ def digits(**options):
 
 def test_losses_are_those_of_a_softmax_over_one_class_more():
     real, fake = 30 * random(6, 4), 30 * random(6, 4, seed=1)  # large enough to overflow an exponential
-    with_generated = lambda logits: F.pad(logits, (0, 1)).double().log_softmax(dim=1)  # noqa: E731
+
+    def with_generated(logits):
+        return F.pad(logits, (0, 1)).double().log_softmax(dim=1)
+
     not_generated = with_generated(real)[:, :4].logsumexp(dim=1)
     expected = -0.5 * not_generated.mean() - 0.5 * with_generated(fake)[:, 4].mean()
     torch.testing.assert_close(unsupervised_loss(real, fake).double(), expected)
@@ -69,7 +72,10 @@ def test_the_best_discriminator_is_the_share_of_the_data_and_its_loss_the_jensen
     # four kinds of images; a table of logits is free to be any discriminator
     data, generated = torch.tensor([0.4, 0.3, 0.2, 0.1]), torch.tensor([0.1, 0.1, 0.3, 0.5])
     table = torch.zeros(4, 3, requires_grad=True)
-    rows = lambda p: torch.arange(4).repeat_interleave((10 * p).round().long())  # noqa: E731
+
+    def rows(p):
+        return torch.arange(4).repeat_interleave((10 * p).round().long())
+
     optimizer = torch.optim.LBFGS([table], max_iter=100, line_search_fn="strong_wolfe")
 
     def closure():

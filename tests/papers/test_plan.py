@@ -11,7 +11,8 @@ from rich.console import Console
 
 from lit_gen.papers import runner
 from lit_gen.papers.cell import Cell, Options, cells
-from lit_gen.papers.plan import duration, in_all, minutes, print_plan
+from lit_gen.papers.output.numbers import duration
+from lit_gen.papers.plan import in_all, minutes, print_plan
 from lit_gen.papers.progress import Progress
 from lit_gen.papers.runner import Work
 from lit_gen.papers.status import State, Status
@@ -50,7 +51,7 @@ def test_plan_names_every_cell_and_its_reason(own: list[Cell]) -> None:
 
 
 def test_durations_for_people() -> None:
-    assert [duration(m) for m in (0.1, 5, 89, 90, 1500)] == ["6 s", "5 min", "89 min", "1.5 h", "25.0 h"]
+    assert [duration(60 * m) for m in (0.1, 1, 89, 90, 1500)] == ["6 s", "1 min", "89 min", "1.5 h", "25.0 h"]
 
 
 def test_live_view_shows_where_a_run_is(own: list[Cell]) -> None:

@@ -53,6 +53,7 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"columns.loss.direction": "down"}, "columns.loss.direction = down: accepted: lower, higher"),
     ({"columns.loss.decimals": -1}, "columns.loss.decimals = -1; accepted: a whole number of 0 or more"),
     ({"columns.loss.error": "test/x"}, "columns.loss.error_kind = None; accepted: one where there is an error"),
+    ({"columns.loss.error": "bootstap", "columns.loss.error_kind": "unstated"}, "columns.loss.error = bootstap; accepted"),
     ({"rows.a.seeds": [0, 0]}, "rows.a.seeds = [0, 0]; accepted: a list of different integers"),
     ({"rows.a.seeds": []}, "rows.a.seeds = []"),
     ({"rows.a.config": "nothing.yaml"}, "rows.a.config: no configuration at nothing.yaml"),

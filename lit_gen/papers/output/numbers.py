@@ -65,7 +65,7 @@ def span(numbers: Iterable[float]) -> str:
 
 def duration(seconds: float) -> str:
     """A time for people."""
-    if seconds < 90:
+    if seconds < 60:
         return f"{seconds:.3g} s"
     return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
 

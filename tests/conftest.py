@@ -29,6 +29,10 @@ def _isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     # left behind by a run in this process; fixtures of a wider scope would see it before the next test does
     for name in ("PL_GLOBAL_SEED", "LIT_GEN_RUN_ID"):
         os.environ.pop(name, None)
+    if "WANDB_SERVICE" in os.environ:  # its folder is this test's, and processes of later tests would write there
+        import wandb
+
+        wandb.teardown()
 
 
 @pytest.fixture

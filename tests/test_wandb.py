@@ -36,7 +36,7 @@ def test_offline_run_has_config_history_and_grids(tmp_path: Path) -> None:
     file = tmp_path / "gan.yaml"
     file.write_text(yaml.safe_dump(settings))
     done = lit_gen("run", "--config", file, "--seed_everything", "11", cwd=tmp_path, WANDB_API_KEY="")
-    assert "offline" in done.stdout
+    assert "logging offline" in done.stdout
 
     run = only_run(tmp_path)
     (stored,) = run.glob("wandb/offline-run-*/*.wandb")
@@ -64,6 +64,23 @@ def test_offline_run_has_config_history_and_grids(tmp_path: Path) -> None:
     ids = {record["run"]["run_id"] for records in continued for record in records if record["type"] == "run"}
     assert len(continued) == 2
     assert ids == {run.name}, "a resumed run continues the same W&B run"
+
+
+def test_a_run_has_a_service_of_its_own(tmp_path: Path) -> None:
+    """Its caller's (a notebook's, a sweep's) would take the paths for its own folder's and end with the caller."""
+    program = (
+        "import subprocess, sys, wandb; wandb.init(dir='.').finish();"
+        "sys.exit(subprocess.run([sys.executable, '-m', 'lit_gen', *sys.argv[1:]], cwd='elsewhere').returncode)"
+    )
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    words = ["run", "--config", str(experiment("vae", 1, tmp_path)), "--loggers.wandb", "true"]
+    subprocess.run(
+        [sys.executable, "-c", program, *words], cwd=tmp_path, env=process_environment(WANDB_API_KEY=""),
+        check=True, capture_output=True, timeout=120,
+    )  # fmt: skip
+    assert len([*tmp_path.glob("wandb/offline-run-*/*.wandb")]) == 1
+    assert len([*only_run(elsewhere).glob("wandb/offline-run-*/*.wandb")]) == 1
 
 
 def test_a_run_outlives_the_service_of_wandb_and_stops_as_asked(tmp_path: Path) -> None:

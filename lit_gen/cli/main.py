@@ -90,8 +90,10 @@ def main(argv: list[str] | None = None) -> int:
     if args[0] == "--version":
         print(f"lit-gen {__version__}")
         return 0
-    if argv is None and args[0] in TRAINING_COMMANDS:  # in this process, which is ours alone
-        stop_request.watch()
+    if argv is None:  # this process is ours alone
+        os.environ.pop("WANDB_SERVICE", None)  # of a caller that logs: it writes where that one is, and ends with it
+        if args[0] in TRAINING_COMMANDS:
+            stop_request.watch()
     code = exit_code(args, debug)
     stop_request.ended()
     return code

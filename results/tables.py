@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
+from lit_gen.core.errors import UsageError
 from lit_gen.papers.assemble import build
 from lit_gen.papers.cell import Options, cells
 from lit_gen.papers.output.markdown import long_table, short_table
@@ -178,8 +180,19 @@ def with_tables(text: str) -> str:
     return text
 
 
-if __name__ == "__main__":
-    README.write_text(with_tables(README.read_text()))
+def main() -> int:
+    """Writes README's tables and the pages of docs; 2 where a table file is wrong, before anything is written."""
+    try:
+        readme, pages = with_tables(README.read_text()), paper_pages()
+    except UsageError as error:
+        print(f"tables: error: {error}", file=sys.stderr)
+        return error.exit_code
+    README.write_text(readme)
     DOCS.mkdir(parents=True, exist_ok=True)
-    for page, content in paper_pages().items():
+    for page, content in pages.items():
         page.write_text(content)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
